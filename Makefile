@@ -1,0 +1,29 @@
+# make demo   a real reward model on a published benchmark, in minutes
+# make test   the test suite
+# make lint   style, types, import direction
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python scripts/demo.py out/demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(VENV)/.installed
+	PYTHON=$(BIN)/python sh scripts/check_wheel.sh
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/install.sh
+	PYTHON=$(PYTHON) sh scripts/install.sh $(VENV)
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

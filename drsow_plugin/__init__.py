@@ -1,0 +1,54 @@
+"""Dr.SoW: any two causal language models as a reward model, with no training.
+
+Importing this package imports neither torch, transformers, datasets nor lm_eval; each is
+imported by what needs it, on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drsow_plugin.config import ModelConfig as ModelConfig
+    from drsow_plugin.config import PairConfig as PairConfig
+    from drsow_plugin.errors import ConfigError as ConfigError
+    from drsow_plugin.errors import DataError as DataError
+    from drsow_plugin.errors import DrSoWError as DrSoWError
+    from drsow_plugin.errors import EngineError as EngineError
+    from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
+    from drsow_plugin.records import Reward as Reward
+    from drsow_plugin.records import Scoring as Scoring
+    from drsow_plugin.reward import DrSoW as DrSoW
+    from drsow_plugin.taskfiles import tasks_path as tasks_path
+
+_HOMES = {
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "DrSoW": "reward",
+    "DrSoWError": "errors",
+    "DrSoWLM": "harness.model",
+    "EngineError": "errors",
+    "ModelConfig": "config",
+    "PairConfig": "config",
+    "Reward": "records",
+    "Scoring": "records",
+    "tasks_path": "taskfiles",
+}
+
+__all__ = sorted((*_HOMES, "__version__"))  # noqa: PLE0605 (sorted returns a list)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("drsow-plugin")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,216 @@
+"""Options, from strings or Python values, as frozen and checked configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypedDict, Union, cast, get_args
+
+from drsow_plugin.errors import ConfigError, unknown_name
+from drsow_plugin.records import Overflow, Reduction, Scoring, SideName
+
+SIDES: tuple[SideName, SideName] = ("strong", "weak")
+DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One side of the pair.
+
+    Attributes:
+        source: A Hub id, a local folder, a ``.gguf`` file or the name ``demo``.
+        revision: Branch, tag or commit of a Hub id.
+        dtype: ``float32``, ``bfloat16``, ``float16``, ``float64``, or ``auto`` for the
+            checkpoint's own. ``None`` is float32 on a CPU and ``auto`` elsewhere.
+        device: Where the weights go, such as ``cuda:1``; ``None`` is the first accelerator
+            or the CPU.
+        device_map: An accelerate device map, such as ``auto``, instead of ``device``.
+        attn_implementation: As in transformers, such as ``sdpa`` or ``flash_attention_2``.
+        quantization: A transformers quantisation config as a JSON object, as JSON text.
+        adapter: A PEFT adapter (Hub id or folder) put on top of the weights.
+        adapter_revision: Branch, tag or commit of the adapter.
+        template: ``tokenizer`` for the tokenizer's own chat template, ``none`` to score as
+            a plain language model, or the path of a Jinja file.
+        tokenizer: Hub id or folder of the tokenizer, where it is not with the weights.
+        trust_remote_code: Whether code from the model's repository may run.
+    """
+
+    source: str
+    revision: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    device_map: str | None = None
+    attn_implementation: str | None = None
+    quantization: str | None = None
+    adapter: str | None = None
+    adapter_revision: str | None = None
+    template: str = "tokenizer"
+    tokenizer: str | None = None
+    trust_remote_code: bool = False
+
+    def weights_only(self) -> ModelConfig:
+        """Return what identifies the loaded weights: all but template, tokenizer, adapter."""
+        return replace(
+            self, adapter=None, adapter_revision=None, template="tokenizer", tokenizer=None
+        )
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """A strong and a weak model, the scoring policies and how the work is batched.
+
+    Attributes:
+        strong: The better-aligned model.
+        weak: The less-aligned model.
+        scoring: The policies that decide what is scored.
+        batch_tokens: Most tokens in a batch, padding included; ``None`` fits the device.
+        batch_size: Most rows in a batch; ``None`` is no limit but ``batch_tokens``.
+    """
+
+    strong: ModelConfig
+    weak: ModelConfig
+    scoring: Scoring = Scoring()
+    batch_tokens: int | None = None
+    batch_size: int | None = None
+
+
+class SharedOptions(TypedDict, total=False):
+    """Options of :class:`~drsow_plugin.DrSoW` that hold for the pair as a whole."""
+
+    reduction: Reduction
+    end_of_turn: bool
+    overflow: Overflow
+    max_length: int | None
+    batch_tokens: int | None
+    batch_size: int | None
+
+
+SIDE_OPTIONS = tuple(f.name for f in fields(ModelConfig) if f.name != "source")
+SHARED_OPTIONS = tuple(SharedOptions.__annotations__)
+OPTIONS = frozenset(
+    (*SIDES, *SHARED_OPTIONS, *SIDE_OPTIONS)
+    + tuple(f"{side}_{name}" for side in SIDES for name in SIDE_OPTIONS)
+)
+
+
+def parse_pair(options: Mapping[str, Any]) -> PairConfig:
+    """Turn options into a checked configuration.
+
+    Args:
+        options: ``strong`` and ``weak`` (sources), their options spelled ``strong_…`` and
+            ``weak_…`` (without the prefix an option holds for both), and the options of
+            the pair. Values may be strings, as they come from a command line.
+
+    Raises:
+        ConfigError: A name is unknown, a value is invalid, a side is missing, or both sides
+            are the same in every option.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigError(unknown_name("option", name, OPTIONS))
+    config = PairConfig(
+        strong=_parse_side("strong", options),
+        weak=_parse_side("weak", options),
+        scoring=Scoring(
+            reduction=cast(Reduction, _choice(options, "reduction", get_args(Reduction), "sum")),
+            end_of_turn=_flag("end_of_turn", options.get("end_of_turn", True)),
+            overflow=cast(Overflow, _choice(options, "overflow", get_args(Overflow), "error")),
+            max_length=_positive("max_length", options.get("max_length")),
+        ),
+        batch_tokens=_positive("batch_tokens", options.get("batch_tokens")),
+        batch_size=_positive("batch_size", options.get("batch_size")),
+    )
+    if config.strong == config.weak:
+        raise ConfigError(
+            f"strong and weak are the same model in every option ({config.strong.source!r}), "
+            "so every reward would be 0. Give another weak model, or set it apart, for "
+            "example by weak_template=none, weak_revision=… or strong_adapter=…."
+        )
+    return config
+
+
+def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
+    source = options.get(side)
+    if source is None or str(source) == "":
+        raise ConfigError(
+            f"No {side} model was given. Set {side}=… to a Hub id, a local folder, a .gguf "
+            "file or 'demo'."
+        )
+    given: dict[str, Any] = {}
+    for name in SIDE_OPTIONS:
+        value = options.get(f"{side}_{name}", options.get(name))
+        if value is not None:
+            given[name] = value
+    if "trust_remote_code" in given:
+        given["trust_remote_code"] = _flag("trust_remote_code", given["trust_remote_code"])
+    if "dtype" in given:
+        given["dtype"] = _dtype(f"{side}_dtype", given["dtype"])
+    if "quantization" in given:
+        given["quantization"] = _quantization(f"{side}_quantization", given["quantization"])
+    if "device_map" in given:
+        given["device_map"] = _device_map(given["device_map"])
+        if f"{side}_device" not in options:
+            given.pop("device", None)  # a device for both sides gives way to a device map
+    if "device" in given and "device_map" in given:
+        raise ConfigError(f"Give {side}_device or {side}_device_map, not both.")
+    texts = {k: v if isinstance(v, bool) else str(v) for k, v in given.items()}
+    return ModelConfig(source=str(source), **cast(Any, texts))
+
+
+def _choice(
+    options: Mapping[str, Any], name: str, valid: tuple[str, ...], default: str
+) -> str:
+    value = str(options.get(name, default))
+    if value not in valid:
+        raise ConfigError(unknown_name(f"value of {name}", value, valid))
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false", "1", "0"):
+        raise ConfigError(f"{name} is true or false, got {value!r}.")
+    return text in ("true", "1")
+
+
+def _positive(name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{name} is a whole number of at least 1, got {value!r}.")
+    return int(text)
+
+
+def _dtype(name: str, value: object) -> str:
+    text = str(value).removeprefix("torch.")
+    if text not in DTYPES:
+        raise ConfigError(unknown_name(f"value of {name}", text, DTYPES))
+    return text
+
+
+def _device_map(value: object) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
+
+
+def _quantization(name: str, value: Union[str, Mapping[str, Any]]) -> str:
+    """Return a quantisation config, given as JSON text, a JSON file or a mapping, as JSON."""
+    text = value
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        path = Path(value).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"{name}: no such file: {value!r}. Give a JSON file or object with "
+                "transformers' quantisation config, such as "
+                '{"quant_method": "bitsandbytes", "load_in_4bit": true}.'
+            )
+        text = path.read_text(encoding="utf-8")
+    try:
+        parsed = json.loads(text) if isinstance(text, str) else dict(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{name} is not valid JSON: {error}.") from error
+    if not isinstance(parsed, dict) or "quant_method" not in parsed:
+        raise ConfigError(f"{name} is a JSON object with a quant_method, got {text!r:.80}.")
+    return json.dumps(parsed, sort_keys=True)

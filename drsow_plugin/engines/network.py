@@ -1,0 +1,111 @@
+"""A causal language model of transformers, split into its body and its head.
+
+The body turns token ids into hidden states; the head turns hidden states into logits. Split
+like this, the vocabulary projection runs only where a response token is predicted, and in
+chunks. The head is the model's own ``forward`` with its body replaced by given hidden states,
+so that soft-capping, logit scaling and whatever else a model does there is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+class Network:
+    """One causal language model whose head is applied at chosen positions only."""
+
+    def __init__(self, model: Any) -> None:
+        """Wrap a model and check, on a probe, that body and head make its own logits.
+
+        Args:
+            model: A transformers causal language model in evaluation mode.
+        """
+        self._model = model
+        self._body: Any = None
+        self._output_type: Any = None
+        bodies = {id(body): body for body in (_decoder(model), model.base_model)}
+        self.splits = any(self._check(body) for body in bodies.values())
+        if not self.splits:
+            logger.warning(
+                "%s: its head cannot be applied apart from its body; logits are computed at "
+                "every position, which takes more memory.",
+                type(model).__name__,
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return self._model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries in the vocabulary projection."""
+        return int(self._model.config.get_text_config().vocab_size)
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of right-padded rows.
+
+        No attention mask is given: attention is causal, so what stands right of a token,
+        padding included, does not reach it.
+
+        Args:
+            ids: Token ids, (rows, length).
+
+        Returns:
+            (rows, length, hidden size), in the model's dtype; where the model cannot be
+            split, its logits, (rows, length, vocabulary).
+        """
+        if not self.splits:
+            return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
+        return self._body(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (positions, vocabulary), of hidden states, (positions, size)."""
+        if not self.splits:
+            return hidden
+        with self._given(hidden.unsqueeze(0)):
+            positions = torch.zeros(1, len(hidden), dtype=torch.long, device=self.device)
+            return self._model(input_ids=positions, use_cache=False).logits[0]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _given(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Make the body answer with given hidden states."""
+        own = self._body.__dict__.get("forward")
+        self._body.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
+        try:
+            yield
+        finally:
+            if own is None:
+                del self._body.forward
+            else:
+                self._body.forward = own
+
+    @torch.inference_mode()
+    def _check(self, body: Any) -> bool:
+        """Compare a body and the head, joined, with the model as it is, on a few tokens."""
+        if body is None or body is self._model:
+            return False
+        self._body = body
+        ids = torch.arange(8, device=self.device).remainder(self.vocab_size).unsqueeze(0)
+        whole = self._model(input_ids=ids, use_cache=False).logits[0]
+        self.splits = True
+        try:
+            output = self._body(input_ids=ids, use_cache=False)
+            self._output_type = type(output)
+            joined = self.logits(output.last_hidden_state[0])
+        except (AttributeError, TypeError, ValueError, IndexError):
+            return False
+        return bool(joined.shape == whole.shape and torch.allclose(joined, whole, 1e-2, 1e-2))
+
+
+def _decoder(model: Any) -> Any:
+    """Return what a model names as its decoder, or ``None``."""
+    get_decoder = getattr(model, "get_decoder", None)
+    return get_decoder() if get_decoder is not None else None

@@ -1,0 +1,244 @@
+"""From a configured side to files: where weights and tokenizer lie, and what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from drsow_plugin.config import ModelConfig
+from drsow_plugin.errors import ConfigError, HubError, MissingExtraError
+from drsow_plugin.records import SideName
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HASHED = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model lies.
+
+    Attributes:
+        name: Hub id or folder, as transformers takes it.
+        gguf_file: File name inside ``name``, for a GGUF file.
+        local: Whether ``name`` is a folder on this machine.
+    """
+
+    name: str
+    gguf_file: str | None
+    local: bool
+
+    def arguments(self, config: ModelConfig) -> dict[str, Any]:
+        """Return the keyword arguments that every ``from_pretrained`` takes for it."""
+        arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+        if config.revision and not self.local:
+            arguments["revision"] = config.revision
+        if self.gguf_file:
+            arguments["gguf_file"] = self.gguf_file
+        return arguments
+
+
+def locate(side: SideName, config: ModelConfig) -> Source:
+    """Find a side's weights, fetching the demo model if that is what is named.
+
+    Raises:
+        ConfigError: Nothing lies there, and the name cannot be a Hub id.
+    """
+    if config.source == "demo":
+        from drsow_plugin.demo import demo_model
+
+        path = demo_model()
+        return Source(str(path.parent), path.name, local=True)
+    path = Path(config.source).expanduser()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ConfigError(
+                f"{side}={config.source!r} is a file, and not a .gguf file. Give the folder "
+                "that holds the model."
+            )
+        return Source(str(path.parent), path.name, local=True)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ConfigError(
+                f"{side}={config.source!r} is a folder without a config.json, so it holds no "
+                "transformers model. Give the folder that save_pretrained wrote, or a .gguf file."
+            )
+        return Source(str(path), None, local=True)
+    if not _HUB_ID.fullmatch(config.source) or config.source.startswith("."):
+        raise ConfigError(
+            f"{side}={config.source!r}: no such file or folder, and not a Hub id "
+            "(organisation/name). Check the path."
+        )
+    return Source(config.source, None, local=False)
+
+
+def load_config(side: SideName, config: ModelConfig, source: Source) -> PretrainedConfig:
+    """Load a side's transformers configuration; no weights.
+
+    Raises:
+        ConfigError: It does not exist or cannot be read.
+    """
+    from transformers import AutoConfig
+
+    return _load(side, config, lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config)))
+
+
+def load_tokenizer(
+    side: SideName, config: ModelConfig, source: Source
+) -> PreTrainedTokenizerBase:
+    """Load a side's tokenizer.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    name, arguments = source.name, source.arguments(config)
+    if config.tokenizer is not None:
+        name, arguments = config.tokenizer, {"trust_remote_code": config.trust_remote_code}
+    elif source.local and source.gguf_file is None and not _has_tokenizer(Path(name)):
+        raise ConfigError(
+            f"{side}={config.source!r}: the folder holds no tokenizer. Save one there, or "
+            f"name one with {side}_tokenizer=…."
+        )
+    tokenizer: PreTrainedTokenizerBase = _load(
+        side, config, lambda: AutoTokenizer.from_pretrained(name, **arguments)
+    )
+    return tokenizer
+
+
+def read_template(
+    side: SideName, config: ModelConfig, tokenizer: PreTrainedTokenizerBase
+) -> str | None:
+    """Return the Jinja source of a side's chat template, or ``None`` for a plain LM.
+
+    Raises:
+        ConfigError: The tokenizer has no template where its own is asked for, or there is
+            no such file.
+    """
+    if config.template == "none":
+        return None
+    if config.template != "tokenizer":
+        path = Path(config.template).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"{side}_template={config.template!r}: no such file. Valid: 'tokenizer' (the "
+                "tokenizer's own), 'none' (a plain LM), or the path of a Jinja file."
+            )
+        return path.read_text(encoding="utf-8")
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise ConfigError(
+            f"{side}={config.source!r}: the tokenizer has no chat template. Set "
+            f"{side}_template=none to score it as a plain LM, the way a base model is used, "
+            f"or {side}_template=FILE to give a Jinja template."
+        ) from error
+
+
+def identity(source: Source, commit: str | None) -> dict[str, Any]:
+    """Return what identifies the weights: the Hub commit, or the hashes of local files."""
+    if not source.local:
+        return {"revision": commit}
+    folder = Path(source.name)
+    names = [source.gguf_file] if source.gguf_file else sorted(
+        path.name for path in folder.iterdir() if path.suffix in _HASHED and path.is_file()
+    )
+    return {"sha256": {name: file_sha256(folder / name) for name in names}}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; remembered while the file is unchanged."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
+    return any((folder / name).is_file() for name in names)
+
+
+def _load(side: SideName, config: ModelConfig, load: Callable[[], T]) -> T:
+    with translated_errors(side, config):
+        return load()
+
+
+@contextmanager
+def translated_errors(side: SideName, config: ModelConfig) -> Iterator[None]:
+    """Turn what the loaders raise into errors that say what to do."""
+    from huggingface_hub import errors as hub
+
+    name = f"{side}={config.source!r}"
+    try:
+        with _quiet_hub():
+            yield
+    except ImportError as error:
+        if "gguf" in str(error).lower():
+            raise MissingExtraError(f"{name}: reading a GGUF file", "gguf") from error
+        raise ConfigError(f"{name}: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError) as error:
+        for cause in _chain(error):
+            if isinstance(cause, hub.GatedRepoError):
+                raise HubError(
+                    f"{name}: the repository is gated. Ask for access on its page, then log in "
+                    "with 'hf auth login'."
+                ) from error
+            if isinstance(cause, hub.RevisionNotFoundError):
+                raise HubError(
+                    f"{name}: the repository has no revision {config.revision!r}."
+                ) from error
+            if isinstance(cause, hub.RepositoryNotFoundError):
+                raise HubError(
+                    f"{name}: no such folder here and no such repository on the Hub. Check the "
+                    "name; for a private repository log in with 'hf auth login'."
+                ) from error
+            if isinstance(cause, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)):
+                raise HubError(
+                    f"{name}: not a folder here, not in the local Hub cache, and the Hub could "
+                    "not be reached. Check the network, or download the model elsewhere and "
+                    "give its folder."
+                ) from error
+        raise ConfigError(f"{name} could not be loaded: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep huggingface_hub's retry warnings off the screen while a name is looked up."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]

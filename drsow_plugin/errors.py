@@ -1,0 +1,86 @@
+"""Errors that a user can act on.
+
+    DrSoWError                  anything this package raises on purpose
+    ├── ConfigError             an option, a model or a file name is wrong
+    │   ├── HubError            the Hugging Face Hub refused or could not be reached
+    │   └── MissingExtraError   an optional package is not installed
+    ├── DataError               a prompt, a response or a data set is wrong
+    │   ├── OverflowLengthError a row is longer than ``max_length``
+    │   └── TemplateError       a chat template cannot render a conversation
+    └── EngineError             the model failed while scoring
+        └── NonFiniteError      a log-prob came out as NaN or infinite
+
+Each message says what was wrong, what was got and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DrSoWError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(DrSoWError):
+    """An option, a model or a file name is wrong; found before any weights are loaded."""
+
+
+class HubError(ConfigError):
+    """The Hugging Face Hub refused a request or could not be reached."""
+
+
+class MissingExtraError(ConfigError):
+    """An optional package is needed and is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs a package that is not installed: "
+            f"pip install 'drsow-plugin[{extra}]'"
+        )
+
+
+class DataError(DrSoWError):
+    """A prompt, a response or a data set cannot be scored as it is."""
+
+
+class OverflowLengthError(DataError):
+    """A row is longer than ``max_length`` and ``overflow`` is ``error``."""
+
+
+class TemplateError(DataError):
+    """A chat template cannot render a conversation."""
+
+
+class EngineError(DrSoWError):
+    """The model failed while scoring."""
+
+
+class NonFiniteError(EngineError):
+    """A log-prob came out as NaN or infinite.
+
+    Attributes:
+        index: Position, in the pairs given to the engine, of the row at fault.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
+    """Return the message for a name that is not among the valid ones.
+
+    Args:
+        kind: What was named, such as ``option``.
+        got: The name that was given.
+        valid: The names that would have been accepted.
+
+    Returns:
+        One sentence each for what was wrong, the nearest valid name and all valid names.
+    """
+    names = sorted(valid)
+    close = difflib.get_close_matches(got, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"Unknown {kind} {got!r}.{hint} Valid: {', '.join(names)}."

@@ -1,0 +1,37 @@
+"""A prompt on its way through lm-eval, which passes strings only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from drsow_plugin.records import Message
+
+
+class ChatContext(str):
+    """A prompt as text for any model, which still knows its messages.
+
+    lm-eval hands contexts on as strings. A model of lm-eval reads this one as the text it
+    is; :class:`~drsow_plugin.DrSoWLM` takes the messages and renders them for each side.
+
+    Attributes:
+        messages: The prompt.
+    """
+
+    messages: list[Message]
+
+    def __new__(cls, text: str, messages: Sequence[Message]) -> ChatContext:
+        """Make a context that reads as ``text`` and stands for ``messages``."""
+        context = super().__new__(cls, text)
+        context.messages = [*messages]
+        return context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the messages when lm-eval pickles requests."""
+        return ChatContext, (str(self), self.messages)
+
+
+class PreferenceInstance(Instance):
+    """A request of a task that takes NaN for a response without a reward."""

@@ -1,0 +1,183 @@
+"""Loads preference data for the tasks, from the package, a file, a folder or the Hub."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import datasets
+
+from drsow_plugin.errors import DataError, HubError
+from drsow_plugin.prompts import as_preference
+from drsow_plugin.rewardbench import WEIGHTS
+
+REWARDBENCH = "allenai/reward-bench"
+COLUMNS = ("prompt", "chosen", "rejected")
+_READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
+Splits = dict[str, datasets.Dataset]
+
+
+def llmbar(subset: str, **_metadata: Any) -> Splits:
+    """Load one of the five LLMBar sets, which the package ships."""
+    file = resources.files("drsow_plugin.tasks") / "llmbar.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["subset"] == subset]
+    return {"test": _normalised(datasets.Dataset.from_list(rows), "llmbar", {})}
+
+
+def rewardbench(section: str, **metadata: Any) -> Splits:
+    """Load one section of RewardBench.
+
+    Args:
+        section: ``chat``, ``chat_hard``, ``safety`` or ``reasoning``.
+        **metadata: ``data`` names a local copy, complete or not, instead of the Hub's.
+
+    Raises:
+        DataError: The data has none of the section's rows, or lacks a column.
+    """
+    data = str(metadata.get("data") or REWARDBENCH)
+    default = {"split": "filtered"} if data == REWARDBENCH else {}
+    loaded = _load(data, default | _asked(metadata))
+    _require(loaded, ("prompt", "chosen", "rejected", "subset"), data)
+    subsets = set(WEIGHTS[section])
+    rows = loaded.filter(lambda s: s in subsets, input_columns="subset")
+    if len(rows) == 0:
+        raise DataError(
+            f"{data}: no row belongs to RewardBench's section {section!r} "
+            f"(subsets {', '.join(sorted(subsets))}). Leave the section out of --tasks."
+        )
+    return {"test": _normalised(rows, data, {})}
+
+
+def preference(**metadata: Any) -> Splits:
+    """Load the user's own preference data, named by ``--metadata data=…``.
+
+    Raises:
+        DataError: No data was named, it is empty, or a column or value is missing.
+    """
+    data = metadata.get("data")
+    if not data:
+        raise DataError(
+            "The task 'preference' evaluates your own data: name a parquet, jsonl or csv file, "
+            "a saved data set or a Hub id with --metadata data=FILE."
+        )
+    columns = {name: str(metadata.get(f"{name}_column") or name) for name in COLUMNS}
+    loaded = _load(str(data), _asked(metadata))
+    needed = tuple(columns[name] for name in ("chosen", "rejected"))
+    if "prompt_column" in metadata:
+        needed += (columns["prompt"],)
+    _require(loaded, needed, str(data))
+    return {"test": _normalised(loaded, str(data), columns)}
+
+
+def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user said of the data set, out of all that lm-eval passes on."""
+    names = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
+    return {names[k]: str(v) for k, v in metadata.items() if k in names and v is not None}
+
+
+def _load(data: str, options: dict[str, Any]) -> datasets.Dataset:
+    """Load a file, a saved data set or a Hub data set as one split."""
+    path = Path(data).expanduser()
+    if path.exists():
+        loaded = _load_local(path, data, options)
+    else:
+        loaded = _load_hub(data, options)
+    if isinstance(loaded, datasets.DatasetDict):
+        loaded = _one_split(loaded, data, options.get("split"))
+    if len(loaded) == 0:
+        raise DataError(f"{data} is empty. Give a data set with at least one row.")
+    return loaded
+
+
+def _load_local(
+    path: Path, data: str, options: dict[str, Any]
+) -> datasets.Dataset | datasets.DatasetDict:
+    if path.is_dir() and any((path / n).is_file() for n in ("state.json", "dataset_dict.json")):
+        return datasets.load_from_disk(str(path))
+    if path.is_dir():
+        return _load_hub(str(path), options)
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    reader = _READERS.get(suffix)
+    if reader is None:
+        raise DataError(
+            f"{data}: cannot tell the format from the ending {suffix!r}. Valid: "
+            f"{', '.join(sorted(_READERS))} (also with .gz), or the folder of a saved data set."
+        )
+    if path.stat().st_size == 0 or _is_blank(path):
+        raise DataError(f"{data} is empty. Give a data set with at least one row.")
+    try:
+        return datasets.load_dataset(reader, data_files={"test": str(path)}, split="test")
+    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        cause = error.__cause__ or error
+        raise DataError(f"{data} cannot be read as {reader}: {str(cause).splitlines()[0]}") from error
+
+
+def _is_blank(path: Path) -> bool:
+    """Tell whether a text file holds nothing but white space."""
+    if path.suffix == ".parquet":
+        return False
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        return not file.read(1 << 16).strip()
+
+
+def _load_hub(data: str, options: dict[str, Any]) -> datasets.Dataset | datasets.DatasetDict:
+    try:
+        return cast(
+            "datasets.Dataset | datasets.DatasetDict", datasets.load_dataset(data, **options)
+        )
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        raise HubError(
+            f"The data set {data!r} is neither a file here nor could it be loaded from the Hub: "
+            f"{str(error).splitlines()[0]} Check the name and the network, or give a local copy."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{data}: {str(error).splitlines()[0]}") from error
+
+
+def _one_split(
+    loaded: datasets.DatasetDict, data: str, split: str | None
+) -> datasets.Dataset:
+    if split is None and len(loaded) == 1:
+        return next(iter(loaded.values()))
+    if split not in loaded:
+        raise DataError(
+            f"{data} has the splits {', '.join(sorted(loaded))}; name one with "
+            "--metadata data_split=NAME."
+        )
+    return loaded[split]
+
+
+def _require(data: datasets.Dataset, columns: tuple[str, ...], name: str) -> None:
+    missing = [column for column in columns if column not in data.column_names]
+    if missing:
+        raise DataError(
+            f"{name} has no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, data.column_names))}. Name the columns with --metadata "
+            "prompt_column=… chosen_column=… rejected_column=…."
+        )
+
+
+def _normalised(
+    data: datasets.Dataset, name: str, columns: Mapping[str, str]
+) -> datasets.Dataset:
+    """Return rows of prompt (messages), chosen and rejected (texts), subset and id."""
+    kept = [column for column in ("subset", "id") if column in data.column_names]
+
+    def one(row: dict[str, Any], index: int) -> dict[str, Any]:
+        values = {column: row.get(columns.get(column, column)) for column in COLUMNS}
+        preference = as_preference(values, f"{name}, row {index}")
+        return {
+            "prompt": [dict(message) for message in preference.prompt],
+            "chosen": preference.chosen,
+            "rejected": preference.rejected,
+            **{column: row[column] for column in kept},
+        }
+
+    return datasets.Dataset.from_list([one(row, index) for index, row in enumerate(data)])

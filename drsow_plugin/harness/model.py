@@ -1,0 +1,241 @@
+"""The reward as a model of lm-eval: the log-likelihood of a response is its reward."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's own)
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+
+from drsow_plugin.config import parse_pair
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.harness.context import ChatContext, PreferenceInstance
+from drsow_plugin.reward import DrSoW
+
+if TYPE_CHECKING:
+    import torch
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import CacheHook
+
+logger = logging.getLogger(__name__)
+
+_CACHE_KEY = "drsow-fingerprint"
+
+
+@register_model("drsow")
+class DrSoWLM(LM):
+    """Dr.SoW as an lm-eval model: ``--model drsow --model_args strong=…,weak=…``."""
+
+    def __init__(
+        self,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Open a pair of models.
+
+        Args:
+            batch_size: Most rows in a batch. ``auto``, and 1, which is lm-eval's default,
+                leave batching to the token budget (``batch_tokens``); rewards do not depend
+                on it.
+            max_batch_size: Most rows in a batch with ``auto``.
+            device: Where both models go, as lm-eval gives it: ``cuda…`` gives way to the
+                CPU where torch sees no GPU, and to a process's own GPU in a data-parallel
+                launch. ``strong_device`` and ``weak_device`` are taken as they are.
+            **options: As for :class:`~drsow_plugin.DrSoW`; ``pretrained`` is ``strong``.
+
+        Raises:
+            ConfigError: An option or a model is wrong.
+        """
+        super().__init__()
+        self._state = _launched_state()
+        if self._state is not None:
+            self._rank, self._world_size = self._state.process_index, self._state.num_processes
+        options = _with_strong(options)
+        options.setdefault("batch_size", _row_limit(batch_size, max_batch_size))
+        options["device"] = self._place(device)
+        self.drsow = DrSoW.from_config(parse_pair(options))
+        self._notes: Counter[str] = Counter()
+        self._without_reward = 0
+        self._scored = 0
+
+    def _place(self, device: str | None) -> str | None:
+        import torch
+
+        if self._state is not None:
+            self._device = self._state.device
+            return str(self._state.device)
+        if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+            logger.info("device %s: torch sees no GPU, using the CPU", device)
+            device = None
+        self._device = torch.device(device or "cpu")
+        return device
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Return ``(reward, False)`` for each (prompt, response), in nats.
+
+        A response without a reward (``overflow=skip``) gives NaN to the preference tasks,
+        which count it, and is an error for any other task.
+
+        Raises:
+            ConfigError: ``overflow=skip`` with a task that cannot take a missing reward.
+            DataError: A row cannot be scored.
+        """
+        if self.drsow.scoring.overflow != "error":
+            for request in requests:
+                if not isinstance(request, PreferenceInstance):
+                    raise ConfigError(
+                        f"overflow={self.drsow.scoring.overflow} leaves rows without a reward, "
+                        f"which the task {request.task_name!r} cannot take. Use overflow=error, "
+                        "or a preference task of drsow-plugin."
+                    )
+        contexts = [request.args[0] for request in requests]
+        prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
+        rewards = self.drsow.score(prompts, [request.args[1] for request in requests])
+        for reward in rewards:
+            self._notes.update(reward.notes)
+        missing = [reward.reason for reward in rewards if reward.reward is None]
+        self._scored += len(rewards)
+        self._without_reward += len(missing)
+        if missing:
+            logger.warning(
+                "%d of %d responses have no reward; the first: %s",
+                len(missing),
+                len(rewards),
+                missing[0],
+            )
+        return [(math.nan if r.reward is None else r.reward, False) for r in rewards]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Raise: a reward needs a prompt and a response."""
+        raise ConfigError(_only_scores(requests, "the perplexity of a text"))
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Raise: a reward model does not write."""
+        raise ConfigError(_only_scores(requests, "generated text"))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Return the messages as they are: each side renders them with its own template."""
+        return ChatContext(json.dumps(chat_history, ensure_ascii=False), chat_history)
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """Return the strong model's template, for lm-eval's records.
+
+        Raises:
+            ConfigError: A template was named here; sides have ``strong_template=…``.
+        """
+        if isinstance(chat_template, str):
+            raise ConfigError(
+                f"--apply_chat_template {chat_template}: name a template for each side, with "
+                "strong_template=FILE and weak_template=FILE in --model_args."
+            )
+        return self.drsow.describe_template()
+
+    @property
+    def tokenizer_name(self) -> str:
+        """A name that changes with anything that changes a reward, for request caches."""
+        return f"drsow-{self.drsow.fingerprint[:16]}"
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Accept a response cache of this very pair; lm-eval's keys do not name the model.
+
+        Raises:
+            ConfigError: The cache holds another pair's or another policy's rewards.
+        """
+        super().set_cache_hook(cache_hook)
+        cache = cache_hook.dbdict
+        if cache is None:
+            return
+        fingerprint = self.drsow.fingerprint
+        owner = cache.get(_CACHE_KEY)
+        if owner is None and len(cache) == 0:
+            cache[_CACHE_KEY] = fingerprint
+        elif owner != fingerprint:
+            raise ConfigError(
+                "--use_cache: this cache holds the values of another model, pair or policy, "
+                "and would be read as this pair's. Give another file, or delete it."
+            )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Return what lm-eval writes into ``results.json``: the pair, policies, versions."""
+        return {
+            "drsow": {
+                **self.drsow.describe(),
+                "fingerprint": self.drsow.fingerprint,
+                "responses_scored": self._scored,
+                "responses_without_reward": self._without_reward,
+                "notes": dict(self._notes),
+            }
+        }
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensors of all processes, joined."""
+        if self._state is None:
+            return tensor
+        from accelerate.utils import gather
+
+        return gather(tensor)  # type: ignore[no-any-return]
+
+    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+        """Return the objects of all processes on process ``dst``, else ``None``."""
+        if self._state is None:
+            return [obj]
+        import torch
+
+        gathered = [None] * self.world_size if self.rank == dst else None
+        torch.distributed.gather_object(obj, gathered, dst=dst)
+        return gathered
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+
+def _launched_state() -> Any:
+    """Return accelerate's state in a data-parallel launch, else ``None``."""
+    import os
+
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import PartialState
+
+    return PartialState()
+
+
+def _with_strong(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with lm-eval's name for a model, ``pretrained``, as ``strong``."""
+    renamed = dict(options)
+    if "pretrained" in renamed:
+        if "strong" in renamed:
+            raise ConfigError("pretrained is another name for strong: give one of them.")
+        renamed["strong"] = renamed.pop("pretrained")
+    return renamed
+
+
+def _row_limit(batch_size: int | str | None, max_batch_size: int | None) -> int | None:
+    text = str(batch_size or "auto")
+    if text.startswith("auto") or text == "1":
+        return max_batch_size
+    if not text.isdecimal():
+        raise ConfigError(f"batch_size is a whole number or auto, got {batch_size!r}.")
+    return int(text)
+
+
+def _only_scores(requests: Sequence[Instance], wanted: str) -> str:
+    task = requests[0].task_name if requests else "the task"
+    return (
+        f"{task!r} asks for {wanted}, and a Dr.SoW reward model only scores a response to a "
+        "prompt. Use a multiple-choice or a preference task."
+    )

@@ -1,0 +1,135 @@
+"""Prompts, and preference rows in the shapes that TRL defines, as checked plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drsow_plugin.errors import DataError
+from drsow_plugin.records import Message, Prompt
+
+
+def as_messages(prompt: Prompt, where: str) -> list[Message]:
+    """Return a prompt as a list of messages, checked.
+
+    Args:
+        prompt: A string, which becomes one user turn, or a list of messages.
+        where: How to name the row in an error, such as ``row 3``.
+
+    Returns:
+        The messages; nothing is stripped. Keys without a value, which Arrow adds where the
+        messages of a data set differ in their keys, are left out.
+
+    Raises:
+        DataError: The prompt is neither, or a message lacks a role or text.
+    """
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
+        raise DataError(
+            f"{where}: a prompt is a string or a list of messages, "
+            f"got {type(prompt).__name__}. Give a string for a single user turn."
+        )
+    for position, message in enumerate(prompt):
+        _check_message(message, f"{where}, message {position}")
+    return [{k: v for k, v in message.items() if v is not None} for message in prompt]
+
+
+def _check_message(message: object, where: str) -> None:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise DataError(
+            f"{where}: a message is {{'role': ..., 'content': ...}}, got {message!r:.80}."
+        )
+    if not isinstance(message.get("content"), str) and "tool_calls" not in message:
+        raise DataError(
+            f"{where}: the content of a message is a string, "
+            f"got {type(message.get('content')).__name__}. Only text can be scored."
+        )
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """Return a conversation as a plain language model reads it.
+
+    The contents of all messages, each followed by a blank line, without role names: the
+    text that a response continues when a side has no chat template.
+    """
+    contents = [message.get("content") or "" for message in messages]
+    return "".join(f"{content}\n\n" for content in contents if content)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """One preference row: a prompt and two responses to it."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+
+
+def as_preference(row: Mapping[str, Any], where: str) -> Preference:
+    """Return a preference row in any of TRL's shapes as a prompt and two responses.
+
+    Accepted are explicit prompts (``prompt``, ``chosen``, ``rejected``) and implicit ones
+    (the prompt is the common beginning of ``chosen`` and ``rejected``), each as strings or
+    as messages; see TRL's "Dataset formats and types".
+
+    Args:
+        row: Has ``chosen`` and ``rejected``, and for an explicit prompt ``prompt``.
+        where: How to name the row in an error.
+
+    Raises:
+        DataError: A value is missing or of the wrong type, the two responses do not follow
+            one prompt, or a response has more than one turn.
+    """
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if type(chosen) is not type(rejected) or not isinstance(chosen, (str, list)):
+        raise DataError(
+            f"{where}: chosen and rejected are two strings or two lists of messages, "
+            f"got {type(chosen).__name__} and {type(rejected).__name__}."
+        )
+    assert rejected is not None
+    if row.get("prompt") is None:
+        cut = _common_length(chosen, rejected, where)
+        prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
+    else:
+        prompt = row["prompt"]
+    return Preference(
+        prompt=as_messages(prompt, where),
+        chosen=_response_text(chosen, f"{where}, chosen"),
+        rejected=_response_text(rejected, f"{where}, rejected"),
+    )
+
+
+def _common_length(
+    chosen: str | list[Message], rejected: str | list[Message], where: str
+) -> int:
+    """Return the length of the common beginning; a text's last space belongs to the response."""
+    pairs = zip(chosen, rejected, strict=False)
+    cut = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(chosen), len(rejected)))
+    if isinstance(chosen, str) and cut and chosen[cut - 1] == " ":
+        cut -= 1
+    if isinstance(chosen, list) and cut == len(chosen) == len(rejected):
+        cut -= 1  # identical conversations: the last turn is the response of both
+    if cut <= 0:
+        raise DataError(
+            f"{where}: there is no prompt column, and chosen and rejected have no common "
+            "beginning that could be the prompt. Add a prompt column."
+        )
+    return cut
+
+
+def _response_text(response: str | list[Message], where: str) -> str:
+    if isinstance(response, str):
+        return response
+    if len(response) != 1 or response[0].get("role") != "assistant":
+        roles = [message.get("role") for message in response]
+        raise DataError(
+            f"{where}: a response is one assistant message, got roles {roles}. "
+            "Move the earlier turns into the prompt."
+        )
+    _check_message(response[0], where)
+    content = response[0].get("content")
+    if not isinstance(content, str):
+        raise DataError(f"{where}: the response has no text, only tool calls.")
+    return content

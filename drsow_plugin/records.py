@@ -1,0 +1,104 @@
+"""The plain values that pass between the parts of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Union
+
+Reduction = Literal["sum", "mean"]
+Overflow = Literal["error", "skip", "truncate_prompt"]
+SideName = Literal["strong", "weak"]
+
+Message = Mapping[str, Any]
+"""One turn: ``{"role": ..., "content": ...}`` and whatever else the template reads."""
+
+Prompt = Union[str, Sequence[Message]]
+"""A string (one user turn) or a list of messages."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The policies that decide what exactly is scored; recorded with every result.
+
+    Attributes:
+        reduction: ``sum`` adds the log-probs of the response tokens; ``mean`` divides each
+            side's sum by that side's own token count.
+        end_of_turn: Whether the template's end-of-turn token is part of the response. The
+            white space that a template writes after it never is.
+        overflow: What happens to a row longer than ``max_length``: ``error``; ``skip``
+            gives it a null reward and a reason; ``truncate_prompt`` cuts the prompt from
+            the left (a leading BOS is kept). The response is never cut.
+        max_length: Most tokens, prompt and response together; ``None`` is each model's own
+            limit.
+    """
+
+    reduction: Reduction = "sum"
+    end_of_turn: bool = True
+    overflow: Overflow = "error"
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """A prompt and a response as token ids, cut once and for all in token space.
+
+    Attributes:
+        prompt_ids: What the model is conditioned on; never empty.
+        response_ids: The tokens that are scored; may be empty.
+        truncated: How many prompt tokens were cut from the left.
+        reason: Why the row cannot be scored, or ``None``.
+        notes: What was unusual about this row, for the result.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    truncated: int = 0
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+@dataclass(frozen=True)
+class LogProb:
+    """The log-prob of a response.
+
+    Attributes:
+        total: Sum over the response tokens of ln p, in nats, at most 0.
+        num_tokens: How many tokens were scored.
+    """
+
+    total: float
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The reward of one response, with what it was made from.
+
+    Attributes:
+        reward: Strong log-prob minus weak log-prob, in nats (with ``reduction="mean"`` in
+            nats a token), any sign; ``None`` where the row could not be scored.
+        strong_logprob: Summed log-prob under the strong model, in nats; ``None`` likewise.
+        weak_logprob: Summed log-prob under the weak model, in nats; ``None`` likewise.
+        strong_tokens: Response tokens that the strong model scored.
+        weak_tokens: Response tokens that the weak model scored.
+        strong_truncated: Prompt tokens cut from the left on the strong side.
+        weak_truncated: Prompt tokens cut from the left on the weak side.
+        reason: Why ``reward`` is ``None``, or ``None``.
+        notes: What was unusual, such as a system message merged into the first user turn.
+        scoring: The policies in force.
+    """
+
+    reward: float | None
+    strong_logprob: float | None
+    weak_logprob: float | None
+    strong_tokens: int
+    weak_tokens: int
+    strong_truncated: int = 0
+    weak_truncated: int = 0
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    scoring: Scoring = field(default_factory=Scoring)

@@ -1,0 +1,192 @@
+"""The two sides of a pair, opened: tokenizer and template at once, weights on first use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from drsow_plugin.config import SIDES, ModelConfig, PairConfig
+from drsow_plugin.engines import Engine
+from drsow_plugin.engines.sources import (
+    Source,
+    identity,
+    load_config,
+    load_tokenizer,
+    locate,
+    read_template,
+)
+from drsow_plugin.errors import ConfigError, OverflowLengthError
+from drsow_plugin.records import Message, Scoring, SideName, TokenPair
+from drsow_plugin.tokens import Renderer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from drsow_plugin.engines.loading import Weights
+
+
+
+class Shared:
+    """What both sides of a pair may have in common, loaded once."""
+
+    def __init__(self) -> None:
+        self.read: dict[ModelConfig, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
+        self.weights: dict[ModelConfig, Weights] = {}
+
+
+class Side:
+    """One model of the pair with its own tokenizer, template and length limit."""
+
+    def __init__(self, name: SideName, pair: PairConfig, shared: Shared) -> None:
+        """Read tokenizer, template and configuration, and check them; no weights.
+
+        Args:
+            name: ``strong`` or ``weak``.
+            pair: The configuration of the pair.
+            shared: What the other side has loaded already.
+
+        Raises:
+            ConfigError: The model, tokenizer or template is not there or cannot be used.
+        """
+        self.name = name
+        self._pair = pair
+        self._shared = shared
+        self._config: ModelConfig = getattr(pair, name)
+        self._source: Source = locate(name, self._config)
+        key = replace(self._files_key(), tokenizer=self._config.tokenizer)
+        if key not in shared.read:
+            shared.read[key] = (
+                load_config(name, self._config, self._source),
+                load_tokenizer(name, self._config, self._source),
+            )
+        self._hf_config, self.tokenizer = shared.read[key]
+        self.template = read_template(name, self._config, self.tokenizer)
+        try:
+            self.renderer = Renderer(
+                self.tokenizer, self.template, end_of_turn=pair.scoring.end_of_turn
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
+        self.max_length = self._length_limit()
+
+    def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
+        """Return one row as token ids that fit the model, or with the reason why not.
+
+        Raises:
+            OverflowLengthError: The row is too long and ``overflow`` is ``error``.
+            TemplateError: The template refuses the conversation.
+        """
+        pair = self.renderer.encode(messages, response, f"{where}, {self.name} model")
+        if self.max_length is None or len(pair) <= self.max_length:
+            return pair
+        start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
+        return _overflow(
+            pair, self.max_length, self._pair.scoring, f"{where}, {self.name} model", start
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine that scores this side; loads the weights on first use."""
+        from drsow_plugin.engines.loading import Weights
+        from drsow_plugin.engines.local import LocalEngine
+
+        key = self._files_key()
+        if key not in self._shared.weights:
+            self._shared.weights[key] = Weights(self.name, self._config, self._source)
+        weights = self._shared.weights[key]
+        if self._config.adapter is not None:
+            weights.add_adapter(self.name, self._config)
+        return LocalEngine(
+            weights.network,
+            batch_tokens=self._pair.batch_tokens,
+            batch_size=self._pair.batch_size,
+            adapter=partial(weights.use, self.name if self._config.adapter else None),
+        )
+
+    def _files_key(self) -> ModelConfig:
+        """Return the configuration of the weights; the same for two spellings of one file."""
+        where = f"{self._source.name}:{self._source.gguf_file}"
+        return replace(self._config.weights_only(), source=where)
+
+    def is_same_as(self, other: Side) -> bool:
+        """Tell whether both sides would give the same log-probs by construction."""
+        mine, theirs = (
+            (side._source, replace(side._config, source="", template=""), side.template)
+            for side in (self, other)
+        )
+        return mine == theirs
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies this side's log-probs, as plain values."""
+        from drsow_plugin.engines.loading import resolve_device, resolve_dtype
+
+        dtype = resolve_dtype(self._config, resolve_device(self._config))
+        if dtype == "auto":
+            dtype = str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
+        described = {
+            **asdict(self._config),
+            **identity(self._source, getattr(self._hf_config, "_commit_hash", None)),
+            "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
+            "dtype": dtype,
+            "max_length": self.max_length,
+            "template_sha256": self.template and hashlib.sha256(self.template.encode()).hexdigest(),
+            "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
+        }
+        if self._config.quantization is not None:
+            described["quantization"] = json.loads(self._config.quantization)
+        del described["device"]
+        return described
+
+    def _length_limit(self) -> int | None:
+        """Return the most tokens a row may have: the model's own limit, or a lower one."""
+        own = getattr(self._hf_config.get_text_config(), "max_position_embeddings", None)
+        asked = self._pair.scoring.max_length
+        if asked is None:
+            return own
+        if own is not None and asked > own:
+            raise ConfigError(
+                f"max_length={asked} is more than {self.name}={self._config.source!r} can read "
+                f"({own} tokens). Give at most {own}."
+            )
+        return asked
+
+
+def open_sides(pair: PairConfig) -> dict[SideName, Side]:
+    """Open both sides; weights that both use will be loaded once.
+
+    Raises:
+        ConfigError: A side is wrong, or both turn out to be the same.
+    """
+    shared = Shared()
+    strong, weak = (Side(name, pair, shared) for name in SIDES)
+    if strong.is_same_as(weak):
+        raise ConfigError(
+            f"strong={pair.strong.source!r} and weak={pair.weak.source!r} are the same model "
+            "with the same options, so every reward would be 0. Give another weak model."
+        )
+    return {"strong": strong, "weak": weak}
+
+
+def _overflow(
+    pair: TokenPair, limit: int, scoring: Scoring, where: str, start: tuple[int, ...]
+) -> TokenPair:
+    """Apply the overflow policy to a row longer than ``limit``; ``start`` (BOS) is never cut."""
+    size = (
+        f"{len(pair.prompt_ids)} prompt + {len(pair.response_ids)} response tokens are more "
+        f"than max_length {limit}"
+    )
+    if scoring.overflow == "error":
+        raise OverflowLengthError(
+            f"{where}: {size}. Set overflow=skip to leave such rows without a reward, or "
+            "overflow=truncate_prompt to cut the prompt from the left."
+        )
+    if scoring.overflow == "skip":
+        return replace(pair, reason=size)
+    room = limit - len(pair.response_ids) - len(start)
+    if room < 1:
+        return replace(pair, reason=f"{size}, even without the prompt")
+    cut = len(pair.prompt_ids) - room - len(start)
+    return replace(pair, prompt_ids=start + pair.prompt_ids[-room:], truncated=cut)

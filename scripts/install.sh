@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes a virtual environment with this project, its tools and tests. Usage: install.sh VENV
+# Without a GPU, torch is a CPU build wherever one can be had; the default build for Linux
+# brings gigabytes of CUDA libraries.
+set -eu
+venv=$1
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+pip="$venv/bin/python -m pip --disable-pip-version-check"
+torch=$(grep '^torch==' constraints.txt)
+
+wants_cpu_torch() {
+  [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1
+}
+
+install_cpu_torch() {
+  $pip install -q "$torch+cpu" 2>/dev/null && return
+  $pip install -q uv 2>/dev/null &&
+    "$venv/bin/uv" pip install -q --python "$venv/bin/python" --torch-backend=cpu "$torch" 2>/dev/null
+}
+
+if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+  echo "Installing $torch"
+  if ! wants_cpu_torch || ! install_cpu_torch; then
+    $pip install -q -c constraints.txt "$torch"
+  fi
+fi
+echo "Installing drsow-plugin and what it needs"
+$pip install -q -c constraints.txt -e '.[peft,test,lint]'
+touch "$venv/.installed"
