@@ -6,9 +6,7 @@ imported by what needs it, on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as typing has it, without importing typing at every start
 if TYPE_CHECKING:
     from drsow_plugin.config import ModelConfig as ModelConfig
     from drsow_plugin.config import PairConfig as PairConfig
@@ -47,6 +45,8 @@ def __getattr__(name: str) -> object:
         return metadata.version("drsow-plugin")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -143,6 +143,8 @@ def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
         value = options.get(f"{side}_{name}", options.get(name))
         if value is not None:
             given[name] = value
+        elif name == "template" and (f"{side}_template" in options or "template" in options):
+            given[name] = "none"  # lm-eval reads the word none as None
     if "trust_remote_code" in given:
         given["trust_remote_code"] = _flag("trust_remote_code", given["trust_remote_code"])
     if "dtype" in given:

@@ -33,6 +33,8 @@ from drsow_plugin.records import (
 if TYPE_CHECKING:
     from drsow_plugin.sides import Side
 
+VERSIONED = ("drsow-plugin", "torch", "transformers", "lm-eval", "datasets")
+
 SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
 
@@ -206,7 +208,7 @@ class DrSoW:
             "scoring_version": SCORING_VERSION,
             "versions": {
                 "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("drsow-plugin", "torch", "transformers")},
+                **{name: metadata.version(name) for name in VERSIONED},
             },
         }
 

@@ -48,6 +48,9 @@ WEIGHTS: dict[str, dict[str, int]] = {
 ROWS = {"chat": 358, "chat_hard": 456, "safety": 740, "reasoning": 1431}
 """How many rows of the ``filtered`` split each section has."""
 
+NO_ROWS = "(no rows)"
+"""The subset of the row that stands for a section without rows; it counts for nothing."""
+
 Scored = tuple[str, float]
 """The subset of a row, and what the row counts: 1 for a win, 0 for a loss."""
 

@@ -12,6 +12,7 @@ from drsow_plugin.config import SIDES, ModelConfig, PairConfig
 from drsow_plugin.engines import Engine
 from drsow_plugin.engines.sources import (
     Source,
+    adapter_identity,
     identity,
     load_config,
     load_tokenizer,
@@ -70,6 +71,7 @@ class Side:
             )
         except ConfigError as error:
             raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
+        self._adapter = adapter_identity(name, self._config)
         self.max_length = self._length_limit()
 
     def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
@@ -131,8 +133,10 @@ class Side:
             **identity(self._source, getattr(self._hf_config, "_commit_hash", None)),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": dtype,
+            "adapter_identity": self._adapter,
+            "tokenizer_sha256": _sha256(self.tokenizer.backend_tokenizer.to_str()),
             "max_length": self.max_length,
-            "template_sha256": self.template and hashlib.sha256(self.template.encode()).hexdigest(),
+            "template_sha256": self.template and _sha256(self.template),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
         }
         if self._config.quantization is not None:
@@ -168,6 +172,10 @@ def open_sides(pair: PairConfig) -> dict[SideName, Side]:
             "with the same options, so every reward would be 0. Give another weak model."
         )
     return {"strong": strong, "weak": weak}
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _overflow(

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -147,6 +147,36 @@ def read_template(
         ) from error
 
 
+def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | None:
+    """Find a side's adapter and return what identifies it, or ``None`` if there is none.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    if config.adapter is None:
+        return None
+    folder = Path(config.adapter).expanduser()
+    if folder.is_dir():
+        if not (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"{side}_adapter={config.adapter!r} is a folder without an adapter_config.json. "
+                "Give the folder that PEFT's save_pretrained wrote."
+            )
+        return identity(Source(str(folder), None, local=True), None)
+    if not _HUB_ID.fullmatch(config.adapter):
+        raise ConfigError(
+            f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id."
+        )
+    from huggingface_hub import hf_hub_download
+
+    named = replace(config, source=config.adapter, revision=config.adapter_revision)
+    with translated_errors(side, named):
+        file = hf_hub_download(
+            config.adapter, "adapter_config.json", revision=config.adapter_revision
+        )
+    return {"revision": Path(file).parent.name}  # the Hub cache names snapshots by commit
+
+
 def identity(source: Source, commit: str | None) -> dict[str, Any]:
     """Return what identifies the weights: the Hub commit, or the hashes of local files."""
     if not source.local:
@@ -187,6 +217,7 @@ def _load(side: SideName, config: ModelConfig, load: Callable[[], T]) -> T:
 def translated_errors(side: SideName, config: ModelConfig) -> Iterator[None]:
     """Turn what the loaders raise into errors that say what to do."""
     from huggingface_hub import errors as hub
+    from safetensors import SafetensorError
 
     name = f"{side}={config.source!r}"
     try:
@@ -196,7 +227,7 @@ def translated_errors(side: SideName, config: ModelConfig) -> Iterator[None]:
         if "gguf" in str(error).lower():
             raise MissingExtraError(f"{name}: reading a GGUF file", "gguf") from error
         raise ConfigError(f"{name}: {_first_line(error)}") from error
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         for cause in _chain(error):
             if isinstance(cause, hub.GatedRepoError):
                 raise HubError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ import datasets
 
 from drsow_plugin.errors import DataError, HubError
 from drsow_plugin.prompts import as_preference
-from drsow_plugin.rewardbench import WEIGHTS
+from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
 REWARDBENCH = "allenai/reward-bench"
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -37,8 +38,12 @@ def rewardbench(section: str, **metadata: Any) -> Splits:
         section: ``chat``, ``chat_hard``, ``safety`` or ``reasoning``.
         **metadata: ``data`` names a local copy, complete or not, instead of the Hub's.
 
+    Returns:
+        The section's rows; where there is none, rows of the subset ``NO_ROWS``, since lm-eval
+        cannot run a group with an empty task.
+
     Raises:
-        DataError: The data has none of the section's rows, or lacks a column.
+        DataError: The data is empty or lacks a column.
     """
     data = str(metadata.get("data") or REWARDBENCH)
     default = {"split": "filtered"} if data == REWARDBENCH else {}
@@ -47,11 +52,20 @@ def rewardbench(section: str, **metadata: Any) -> Splits:
     subsets = set(WEIGHTS[section])
     rows = loaded.filter(lambda s: s in subsets, input_columns="subset")
     if len(rows) == 0:
-        raise DataError(
-            f"{data}: no row belongs to RewardBench's section {section!r} "
-            f"(subsets {', '.join(sorted(subsets))}). Leave the section out of --tasks."
-        )
+        return {"test": _placeholder()}
     return {"test": _normalised(rows, data, {})}
+
+
+def _placeholder() -> datasets.Dataset:
+    """Return a row that counts for nothing, for each process of a data-parallel launch."""
+    row = {
+        "prompt": [{"role": "user", "content": NO_ROWS}],
+        "chosen": NO_ROWS,
+        "rejected": NO_ROWS,
+        "subset": NO_ROWS,
+        "id": -1,
+    }
+    return datasets.Dataset.from_list([row] * int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def preference(**metadata: Any) -> Splits:

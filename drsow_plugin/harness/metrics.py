@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import lm_eval.api.metrics  # noqa: F401  (registers the aggregations that are named here)
 from lm_eval.api.registry import register_aggregation, register_metric
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from drsow_plugin.harness.context import ChatContext, PreferenceInstance
 from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
 from drsow_plugin.prompts import plain_text
 from drsow_plugin.records import Message
-from drsow_plugin.rewardbench import WEIGHTS, is_complete, section_score
+from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, is_complete, section_score
 
 logger = logging.getLogger(__name__)
 
@@ -140,25 +140,26 @@ class RewardBenchTask(PreferenceTask):
             "process_results": partial(rewardbench_metrics, tuple(subsets)),
         }
         super().__init__(config)
-        present = self.eval_docs["subset"]
+        present = [subset for subset in self.eval_docs["subset"] if subset != NO_ROWS]
+        self._subsets_here = frozenset(present)
         if not is_complete(self._section, present):
-            missing = sorted(set(subsets) - set(present))
             logger.warning(
-                "RewardBench section %s is partial: %d rows%s. Its score is not given; the "
-                "subsets' accuracies are.",
+                "RewardBench section %s is partial (%d rows; without %s): its score is not "
+                "given, its subsets' accuracies are.",
                 self._section,
                 len(present),
-                f", without {', '.join(missing)}" if missing else "",
+                ", ".join(sorted(set(subsets) - set(present))) or "no whole subset",
             )
-        here = set(present)
-        for subset in set(subsets) - here:
-            for acc in ("acc", "acc_tie_half", "acc_longer"):
-                del self._aggregation_list[f"{subset}/{acc}"]
-        self._subsets_here = here
 
     def process_results(self, doc: dict[str, Any], results: Any) -> Metrics:
         """Return what one pair counts, without the subsets that the data does not have."""
         metrics: Metrics = super().process_results(doc, results)
+        if not self._subsets_here:  # the row stands for a section without rows
+            return {
+                name: value
+                for name, value in metrics.items()
+                if name.startswith("score") or name == "subsets_missing"
+            }
         return {
             name: value
             for name, value in metrics.items()

@@ -1,0 +1,131 @@
+"""The lm-eval model: its options, its cache guard, its records, and null rewards."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.api.registry import get_model
+from lm_eval.models import MODEL_MAPPING
+from test_tasks import run
+
+from drsow_plugin import ConfigError, DrSoWLM
+from drsow_plugin.errors import OverflowLengthError
+
+
+def test_registering_leaves_lm_evals_own_models_in_place() -> None:
+    assert get_model("drsow") is DrSoWLM
+    assert get_model("dummy").__name__ == "DummyLM"
+    assert "hf" in MODEL_MAPPING
+
+
+def test_model_args_as_a_string_reach_every_option(strong: str, weak: str) -> None:
+    lm = DrSoWLM.create_from_arg_string(
+        f"strong={strong},weak={weak},weak_template=none,reduction=mean,end_of_turn=False,"
+        "overflow=skip,max_length=100,batch_tokens=64,strong_dtype=float32,weak_dtype=bfloat16",
+        {"batch_size": "auto", "device": "cpu"},
+    )
+    config = lm.drsow.config
+    assert (config.strong.dtype, config.weak.dtype) == ("float32", "bfloat16")
+    assert (config.weak.template, config.batch_tokens) == ("none", 64)
+    assert config.scoring.max_length == 100 and not config.scoring.end_of_turn
+
+
+def test_pretrained_is_strong(strong: str, weak: str) -> None:
+    assert DrSoWLM(pretrained=strong, weak=weak).drsow.config.strong.source == strong
+    with pytest.raises(ConfigError, match="give one of them"):
+        DrSoWLM(pretrained=strong, strong=strong, weak=weak)
+
+
+def test_an_unknown_option_names_the_valid_ones(strong: str, weak: str) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'weak_template'.*strong_revision"):
+        DrSoWLM(strong=strong, weak=weak, weak_tempalte="none")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "limit"), [("auto", None), (1, None), ("auto:4", None), (8, 8), ("8", 8)]
+)
+def test_batch_sizes_of_lm_eval(strong: str, weak: str, batch_size: str, limit: int) -> None:
+    lm = DrSoWLM(strong=strong, weak=weak, batch_size=batch_size, device="cuda:0")
+    assert lm.drsow.config.batch_size == limit
+
+
+def test_a_missing_reward_is_counted_as_overflow(
+    strong: str, weak: str, preference_file: Path
+) -> None:
+    long = '{"prompt": "%s", "chosen": "a", "rejected": "b"}\n' % ("word " * 300)
+    preference_file.write_text(preference_file.read_text() + long)
+    metadata = {"data": str(preference_file)}
+    with pytest.raises(OverflowLengthError):
+        run(DrSoWLM(strong=strong, weak=weak, max_length=100), ["preference"], metadata=metadata)
+    lm = DrSoWLM(strong=strong, weak=weak, max_length=100, overflow="skip")
+    results = run(lm, ["preference"], metadata=metadata)["results"]["preference"]
+    assert results["overflow,none"] == 1
+    assert math.isfinite(results["margin,none"])
+    assert results["acc,none"] <= 2 / 4  # the tie and the missing reward count as losses
+    info = lm.get_model_info()["drsow"]
+    assert (info["responses_scored"], info["responses_without_reward"]) == (8, 2)
+
+
+def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: str) -> None:
+    lm = DrSoWLM(strong=strong, weak=weak, overflow="skip")
+    request = Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("arc_easy", 0, 1))
+    with pytest.raises(ConfigError, match="which the task 'arc_easy' cannot take"):
+        lm.loglikelihood([request])
+
+
+def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
+    lm = DrSoWLM(strong=strong, weak=weak)
+    request = Instance("generate_until", {}, ("Q?", {}), 0, ("gsm8k", 0, 1))
+    with pytest.raises(ConfigError, match="'gsm8k' asks for generated text"):
+        lm.generate_until([request])
+    with pytest.raises(ConfigError, match="perplexity"):
+        lm.loglikelihood_rolling([request])
+
+
+def test_a_cache_of_the_same_pair_is_used_and_another_pairs_is_refused(
+    tmp_path: Path, strong: str, weak: str, preference_file: Path
+) -> None:
+    cache, metadata = str(tmp_path / "cache"), {"data": str(preference_file)}
+    first = run(DrSoWLM(strong=strong, weak=weak), ["preference"], metadata=metadata, use_cache=cache)
+    again = DrSoWLM(strong=strong, weak=weak)
+    second = run(again, ["preference"], metadata=metadata, use_cache=cache)
+    assert first["results"] == second["results"]
+    assert again.get_model_info()["drsow"]["responses_scored"] == 0
+    for other in (
+        DrSoWLM(strong=weak, weak=strong),
+        DrSoWLM(strong=strong, weak=weak, reduction="mean"),
+    ):
+        with pytest.raises(ConfigError, match="another model, pair or policy"):
+            run(other, ["preference"], metadata=metadata, use_cache=cache)
+
+
+def test_a_cache_that_another_model_filled_is_refused(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    dummy = CachingLM(get_model("dummy")(), str(tmp_path / "cache.db"))
+    dummy.loglikelihood([Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("t", 0, 1))])
+    with pytest.raises(ConfigError, match="another model, pair or policy"):
+        CachingLM(DrSoWLM(strong=strong, weak=weak), str(tmp_path / "cache.db"))
+
+
+def test_results_record_the_pair(strong: str, weak: str, preference_file: Path) -> None:
+    results = run(
+        DrSoWLM(strong=strong, weak=weak, weak_template="none"),
+        ["preference"],
+        metadata={"data": str(preference_file)},
+    )
+    drsow = json.loads(json.dumps(results["config"]["drsow"]))
+    assert drsow["strong"]["source"] == strong and drsow["weak"]["template"] == "none"
+    assert set(drsow["strong"]["sha256"]) >= {"model.safetensors", "config.json"}
+    assert drsow["scoring"]["reduction"] == "sum"
+    assert set(drsow["versions"]) >= {"torch", "transformers", "drsow-plugin", "lm-eval"}
+
+
+def test_a_template_named_by_flag_is_refused(strong: str, weak: str) -> None:
+    with pytest.raises(ConfigError, match="strong_template=FILE"):
+        DrSoWLM(strong=strong, weak=weak).chat_template("named")
