@@ -34,7 +34,7 @@ _HOMES = {
     "tasks_path": "taskfiles",
 }
 
-__all__ = sorted((*_HOMES, "__version__"))  # noqa: PLE0605 (sorted returns a list)
+__all__ = sorted((*_HOMES, "__version__"))
 
 
 def __getattr__(name: str) -> object:

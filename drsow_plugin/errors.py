@@ -36,8 +36,7 @@ class MissingExtraError(ConfigError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs a package that is not installed: "
-            f"pip install 'drsow-plugin[{extra}]'"
+            f"{feature} needs a package that is not installed: pip install 'drsow-plugin[{extra}]'"
         )
 
 

@@ -31,12 +31,14 @@ def as_messages(prompt: Prompt, where: str) -> list[Message]:
             f"{where}: a prompt is a string or a list of messages, "
             f"got {type(prompt).__name__}. Give a string for a single user turn."
         )
+    messages: list[Message] = []
     for position, message in enumerate(prompt):
-        _check_message(message, f"{where}, message {position}")
-    return [{k: v for k, v in message.items() if v is not None} for message in prompt]
+        checked = _checked_message(message, f"{where}, message {position}")
+        messages.append({key: value for key, value in checked.items() if value is not None})
+    return messages
 
 
-def _check_message(message: object, where: str) -> None:
+def _checked_message(message: object, where: str) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise DataError(
             f"{where}: a message is {{'role': ..., 'content': ...}}, got {message!r:.80}."
@@ -46,6 +48,7 @@ def _check_message(message: object, where: str) -> None:
             f"{where}: the content of a message is a string, "
             f"got {type(message.get('content')).__name__}. Only text can be scored."
         )
+    return message
 
 
 def plain_text(messages: Sequence[Message]) -> str:
@@ -101,9 +104,7 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
     )
 
 
-def _common_length(
-    chosen: str | list[Message], rejected: str | list[Message], where: str
-) -> int:
+def _common_length(chosen: str | list[Message], rejected: str | list[Message], where: str) -> int:
     """Return the length of the common beginning; a text's last space belongs to the response."""
     pairs = zip(chosen, rejected, strict=False)
     cut = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(chosen), len(rejected)))
@@ -128,8 +129,7 @@ def _response_text(response: str | list[Message], where: str) -> str:
             f"{where}: a response is one assistant message, got roles {roles}. "
             "Move the earlier turns into the prompt."
         )
-    _check_message(response[0], where)
-    content = response[0].get("content")
+    content = _checked_message(response[0], where).get("content")
     if not isinstance(content, str):
         raise DataError(f"{where}: the response has no text, only tool calls.")
     return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 Reduction = Literal["sum", "mean"]
 Overflow = Literal["error", "skip", "truncate_prompt"]
@@ -13,7 +13,7 @@ SideName = Literal["strong", "weak"]
 Message = Mapping[str, Any]
 """One turn: ``{"role": ..., "content": ...}`` and whatever else the template reads."""
 
-Prompt = Union[str, Sequence[Message]]
+Prompt = str | Sequence[Message]
 """A string (one user turn) or a list of messages."""
 
 

@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
-from drsow_plugin.config import SIDES, PairConfig, SharedOptions, parse_pair
+from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
 from drsow_plugin.errors import DataError, NonFiniteError
 from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import (
@@ -69,7 +69,7 @@ class DrSoW:
         config: The configuration in force.
     """
 
-    def __init__(self, strong: str, weak: str, **options: Unpack[SharedOptions]) -> None:
+    def __init__(self, strong: str, weak: str, **options: Unpack[PairOptions]) -> None:
         """Open a pair of models.
 
         Args:
@@ -135,8 +135,9 @@ class DrSoW:
             row for row in range(len(responses)) if not any(pairs[s][row].reason for s in SIDES)
         ]
         logprobs = {side: self._logprobs(side, pairs[side], usable) for side in SIDES}
+        strong, weak = logprobs["strong"], logprobs["weak"]
         return [
-            self._result(*(pairs[s][row] for s in SIDES), *(logprobs[s].get(row) for s in SIDES))
+            self._result(pairs["strong"][row], pairs["weak"][row], strong.get(row), weak.get(row))
             for row in range(len(responses))
         ]
 
@@ -146,7 +147,9 @@ class DrSoW:
         pairs: dict[SideName, list[TokenPair]] = {side: [] for side in SIDES}
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             if not isinstance(response, str):
-                raise DataError(f"row {row}: a response is a string, got {type(response).__name__}.")
+                raise DataError(
+                    f"row {row}: a response is a string, got {type(response).__name__}."
+                )
             messages = as_messages(prompt, f"row {row}")
             for side in SIDES:
                 pairs[side].append(self._sides[side].tokenise(messages, response, f"row {row}"))

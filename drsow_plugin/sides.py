@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -20,6 +19,7 @@ from drsow_plugin.engines.sources import (
     read_template,
 )
 from drsow_plugin.errors import ConfigError, OverflowLengthError
+from drsow_plugin.hashing import text_sha256
 from drsow_plugin.records import Message, Scoring, SideName, TokenPair
 from drsow_plugin.tokens import Renderer
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from drsow_plugin.engines.loading import Weights
-
 
 
 class Shared:
@@ -134,9 +133,9 @@ class Side:
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": dtype,
             "adapter_identity": self._adapter,
-            "tokenizer_sha256": _sha256(self.tokenizer.backend_tokenizer.to_str()),
+            "tokenizer_sha256": text_sha256(self.tokenizer.backend_tokenizer.to_str()),
             "max_length": self.max_length,
-            "template_sha256": self.template and _sha256(self.template),
+            "template_sha256": self.template and text_sha256(self.template),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
         }
         if self._config.quantization is not None:
@@ -172,10 +171,6 @@ def open_sides(pair: PairConfig) -> dict[SideName, Side]:
             "with the same options, so every reward would be 0. Give another weak model."
         )
     return {"strong": strong, "weak": weak}
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _overflow(

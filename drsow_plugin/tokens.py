@@ -102,6 +102,7 @@ class Renderer:
         """Return the prompt as text, as ids and with notes; the last one is remembered."""
         if self._last is not None and self._last[0] == messages:
             return self._last[1]
+        prompt: tuple[str, tuple[int, ...], tuple[str, ...]]
         if self._template is None:
             text = plain_text(messages)
             prompt = (text, (self._start, *self._plain_ids(text)), ())
@@ -117,9 +118,7 @@ class Renderer:
         self._last = (messages, prompt)
         return prompt
 
-    def _render_prompt(
-        self, messages: list[Message], where: str
-    ) -> tuple[str, tuple[str, ...]]:
+    def _render_prompt(self, messages: list[Message], where: str) -> tuple[str, tuple[str, ...]]:
         system = messages[0].get("content") if _starts_with_system(messages) else None
         try:
             text = self._render(messages, prompt=True)
@@ -152,7 +151,9 @@ class Renderer:
         try:
             if _starts_with_system(messages) and SYSTEM_MERGED in self._prompt(messages, "")[2]:
                 messages = _merge_system(messages, "")
-            full = self._render([*messages, {"role": "assistant", "content": response}], prompt=False)
+            full = self._render(
+                [*messages, {"role": "assistant", "content": response}], prompt=False
+            )
         except (jinja2.TemplateError, TypeError):
             return False
         return full.startswith(text + continuation)
@@ -230,7 +231,7 @@ class Renderer:
             start, _, token = min(found)
             lead = after[:start]
             if not lead.strip():
-                closing = tokenizer.convert_tokens_to_ids(token)
+                closing: Any = tokenizer.convert_tokens_to_ids(token)
                 return (*(self._ids_after("", lead) if lead else ()), int(closing))
             return self._ids_after("", after[: start + len(token)])
         if after.strip():

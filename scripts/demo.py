@@ -35,9 +35,7 @@ def main() -> None:
     """Run both evaluations and print their accuracies side by side."""
     output = Path(sys.argv[1])
     gguf = demo_model()
-    pair = evaluate(
-        "drsow", "strong=demo,weak=demo,weak_template=none", output / "drsow"
-    )
+    pair = evaluate("drsow", "strong=demo,weak=demo,weak_template=none", output / "drsow")
     alone = evaluate(
         "hf",
         f"pretrained={gguf.parent},gguf_file={gguf.name},dtype=float32",

@@ -14,6 +14,8 @@ def token_logprobs(
     """Return ln p of each response token.
 
     Args:
+        prompt_ids: What the response continues.
+        response_ids: The tokens to score.
         model: In float64; some architectures round the logits themselves to float32.
     """
     if hasattr(model, "set_experts_implementation"):

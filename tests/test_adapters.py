@@ -62,7 +62,7 @@ def test_the_weights_of_an_adapter_are_in_the_fingerprint(tmp_path: Path, weak: 
 
 
 def test_an_adapter_that_is_not_there(tmp_path: Path, weak: str) -> None:
-    with pytest.raises(ConfigError, match="strong_adapter='.*nowhere'"):
+    with pytest.raises(ConfigError, match=r"strong_adapter='.*nowhere'"):
         DrSoW(weak, weak, strong_adapter=str(tmp_path / "nowhere"))
 
 

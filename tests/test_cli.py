@@ -19,7 +19,7 @@ PURELIB = sysconfig.get_path("purelib")
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment of its own that sees this one's packages; returns its python."""
+    """Make a virtual environment that sees this one's packages; return its python."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
@@ -148,9 +148,7 @@ def test_mistakes_give_one_plain_error_and_a_status(
     assert "Traceback" not in stderr and "Loading weights" not in stderr
 
 
-def test_two_processes_give_what_one_gives(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: str) -> None:
     rows = [
         {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": "No. " * (i % 4)}
         for i in range(7)

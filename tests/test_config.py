@@ -16,7 +16,7 @@ import tiny
 import torch
 
 from drsow_plugin import ConfigError, DrSoW
-from drsow_plugin.config import parse_pair
+from drsow_plugin.config import OPTIONS, SIDE_OPTIONS, parse_pair
 
 
 def parse(**options: Any) -> Any:
@@ -24,7 +24,9 @@ def parse(**options: Any) -> Any:
 
 
 def test_options_of_a_side_and_of_both() -> None:
-    config = parse(dtype="bfloat16", weak_dtype=torch.float32, strong_revision="v2", template="none")
+    config = parse(
+        dtype="bfloat16", weak_dtype=torch.float32, strong_revision="v2", template="none"
+    )
     assert (config.strong.dtype, config.weak.dtype) == ("bfloat16", "float32")
     assert (config.strong.revision, config.weak.revision) == ("v2", None)
     assert config.strong.template == config.weak.template == "none"
@@ -75,6 +77,11 @@ def test_options_that_are_refused(options: dict[str, Any], message: str) -> None
         parse(**options)
 
 
+def test_every_option_of_a_side_has_its_three_spellings() -> None:
+    for name in SIDE_OPTIONS:
+        assert {name, f"strong_{name}", f"weak_{name}"} <= OPTIONS
+
+
 def test_one_model_with_one_option_apart_is_a_pair() -> None:
     for apart in ({"weak_template": "none"}, {"weak_revision": "v1"}, {"strong_adapter": "a/lora"}):
         assert parse(weak="a/strong", **apart)
@@ -116,7 +123,7 @@ def test_a_template_file(tmp_path: Path, strong: str, weak: str) -> None:
     other = DrSoW(strong, weak, weak_template=str(file)).score(["Q?"], ["A."])[0]
     assert other.strong_logprob == usual.strong_logprob
     assert other.weak_logprob != usual.weak_logprob
-    with pytest.raises(ConfigError, match="no such file.*path of a Jinja file"):
+    with pytest.raises(ConfigError, match=r"no such file.*path of a Jinja file"):
         DrSoW(strong, weak, weak_template=str(tmp_path / "missing.jinja"))
 
 
@@ -126,10 +133,7 @@ def test_a_max_length_beyond_the_model_is_refused(strong: str, weak: str) -> Non
 
 
 def test_a_device_that_is_not_there(strong: str, weak: str) -> None:
-    if torch.cuda.is_available():
-        device = f"cuda:{torch.cuda.device_count()}"
-    else:
-        device = "cuda:0"
+    device = f"cuda:{torch.cuda.device_count()}" if torch.cuda.is_available() else "cuda:0"
     with pytest.raises(ConfigError, match=f"device='{device}' cannot be used here"):
         DrSoW(strong, weak, weak_device=device).score(["Q?"], ["A."])
 

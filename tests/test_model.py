@@ -42,7 +42,7 @@ def test_pretrained_is_strong(strong: str, weak: str) -> None:
 
 
 def test_an_unknown_option_names_the_valid_ones(strong: str, weak: str) -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'weak_template'.*strong_revision"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'weak_template'.*strong_revision"):
         DrSoWLM(strong=strong, weak=weak, weak_tempalte="none")
 
 
@@ -91,7 +91,9 @@ def test_a_cache_of_the_same_pair_is_used_and_another_pairs_is_refused(
     tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:
     cache, metadata = str(tmp_path / "cache"), {"data": str(preference_file)}
-    first = run(DrSoWLM(strong=strong, weak=weak), ["preference"], metadata=metadata, use_cache=cache)
+    first = run(
+        DrSoWLM(strong=strong, weak=weak), ["preference"], metadata=metadata, use_cache=cache
+    )
     again = DrSoWLM(strong=strong, weak=weak)
     second = run(again, ["preference"], metadata=metadata, use_cache=cache)
     assert first["results"] == second["results"]

@@ -52,7 +52,7 @@ def test_every_public_name_can_be_had() -> None:
 
 
 def test_the_entry_points_load() -> None:
-    points = [p for p in metadata.distribution("drsow-plugin").entry_points]
+    points = list(metadata.distribution("drsow-plugin").entry_points)
     assert {p.group for p in points} == {
         "console_scripts",
         "lm_eval.models",

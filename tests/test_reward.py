@@ -158,7 +158,9 @@ def test_overflow_error_names_the_row_before_weights_are_loaded(strong: str, wea
 
 def test_overflow_skip_gives_a_null_reward_and_a_reason(strong: str, weak: str) -> None:
     short = DrSoW(strong, weak).score(["short"], ["yes"])
-    both = DrSoW(strong, weak, max_length=60, overflow="skip").score(["short", LONG], ["yes", "yes"])
+    both = DrSoW(strong, weak, max_length=60, overflow="skip").score(
+        ["short", LONG], ["yes", "yes"]
+    )
     assert both[0].reward == pytest.approx(short[0].reward, abs=1e-5)
     assert both[1].reward is None and both[1].strong_logprob is None
     assert "more than max_length 60" in str(both[1].reason)
@@ -182,9 +184,7 @@ def test_overflow_truncate_prompt_cuts_the_prompt_from_the_left(strong: str, wea
 
 
 def test_truncation_keeps_a_leading_bos(tmp_path: Path) -> None:
-    folders = [
-        tiny.save(tmp_path / str(seed), seed=seed, template="llama3") for seed in (1, 2)
-    ]
+    folders = [tiny.save(tmp_path / str(seed), seed=seed, template="llama3") for seed in (1, 2)]
     drsow = DrSoW(*folders, max_length=60, overflow="truncate_prompt")
     pair = drsow._sides["strong"].tokenise([{"role": "user", "content": LONG}], "yes", "row 0")
     whole = drsow._sides["strong"].renderer.encode([{"role": "user", "content": LONG}], "yes", "")
@@ -245,8 +245,9 @@ def test_no_rows_give_no_rewards(strong: str, weak: str) -> None:
 
 def test_the_description_records_the_pair_and_survives_json(strong: str, weak: str) -> None:
     described = json.loads(json.dumps(DrSoW(strong, weak, weak_template="none").describe()))
-    assert described["strong"]["sha256"]["model.safetensors"] != (
-        described["weak"]["sha256"]["model.safetensors"]
+    assert (
+        described["strong"]["sha256"]["model.safetensors"]
+        != (described["weak"]["sha256"]["model.safetensors"])
     )
     assert described["strong"]["dtype"] == "float32"
     assert len(described["strong"]["template_sha256"]) == 64

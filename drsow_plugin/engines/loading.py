@@ -27,7 +27,8 @@ def resolve_device(config: ModelConfig) -> torch.device:
     """
     if config.device is None:
         if torch.accelerator.is_available():
-            return torch.device(torch.accelerator.current_accelerator() or "cpu", 0)
+            accelerator = torch.accelerator.current_accelerator()
+            return torch.device(accelerator.type if accelerator else "cpu", 0)
         return torch.device("cpu")
     try:
         device = torch.device(config.device)
@@ -70,7 +71,7 @@ class Weights:
             arguments["device_map"] = {"": str(device)}
         with translated_errors(side, config):
             self.model: Any = AutoModelForCausalLM.from_pretrained(source.name, **arguments)
-        self.model.eval()
+        self.model.train(False)
         self.network = Network(self.model)
         self._adapted: Any = None
 
@@ -119,7 +120,7 @@ class Weights:
 
 
 def _quantization_config(text: str) -> Any:
-    from transformers.quantizers import AutoQuantizationConfig
+    from transformers.quantizers.auto import AutoQuantizationConfig
 
     try:
         return AutoQuantizationConfig.from_dict(json.loads(text))

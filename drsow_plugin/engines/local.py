@@ -114,7 +114,9 @@ class LocalEngine:
         width = len(ids[0]) - 1  # the last token is predicted, never read
         padded = torch.tensor([[*row[:-1], *row[:1] * (width + 1 - len(row))] for row in ids])
         hidden = self._network.hidden(padded.to(self._network.device))
-        rows, columns, targets = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        targets: list[int] = []
         for row, pair in enumerate(batch):
             first = len(pair.prompt_ids) - 1
             rows += [row] * len(pair.response_ids)
@@ -126,7 +128,9 @@ class LocalEngine:
         totals, start = [], 0
         for pair in batch:
             stop = start + len(pair.response_ids)
-            totals.append(math.fsum(values[start:stop]) if _finite(values[start:stop]) else math.nan)
+            totals.append(
+                math.fsum(values[start:stop]) if _finite(values[start:stop]) else math.nan
+            )
             start = stop
         return totals
 

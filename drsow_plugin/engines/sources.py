@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drsow_plugin.config import ModelConfig
 from drsow_plugin.errors import ConfigError, HubError, MissingExtraError
+from drsow_plugin.hashing import file_sha256
 from drsow_plugin.records import SideName
 
 if TYPE_CHECKING:
@@ -91,12 +90,13 @@ def load_config(side: SideName, config: ModelConfig, source: Source) -> Pretrain
     """
     from transformers import AutoConfig
 
-    return _load(side, config, lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config)))
+    loaded: PretrainedConfig = _load(
+        side, config, lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config))
+    )
+    return loaded
 
 
-def load_tokenizer(
-    side: SideName, config: ModelConfig, source: Source
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(side: SideName, config: ModelConfig, source: Source) -> PreTrainedTokenizerBase:
     """Load a side's tokenizer.
 
     Raises:
@@ -164,9 +164,7 @@ def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | No
             )
         return identity(Source(str(folder), None, local=True), None)
     if not _HUB_ID.fullmatch(config.adapter):
-        raise ConfigError(
-            f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id."
-        )
+        raise ConfigError(f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id.")
     from huggingface_hub import hf_hub_download
 
     named = replace(config, source=config.adapter, revision=config.adapter_revision)
@@ -182,29 +180,24 @@ def identity(source: Source, commit: str | None) -> dict[str, Any]:
     if not source.local:
         return {"revision": commit}
     folder = Path(source.name)
-    names = [source.gguf_file] if source.gguf_file else sorted(
-        path.name for path in folder.iterdir() if path.suffix in _HASHED and path.is_file()
+    names = (
+        [source.gguf_file]
+        if source.gguf_file
+        else sorted(
+            path.name for path in folder.iterdir() if path.suffix in _HASHED and path.is_file()
+        )
     )
     return {"sha256": {name: file_sha256(folder / name) for name in names}}
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; remembered while the file is unchanged."""
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _has_tokenizer(folder: Path) -> bool:
-    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
+    names = (
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "vocab.json",
+        "tekken.json",
+    )
     return any((folder / name).is_file() for name in names)
 
 

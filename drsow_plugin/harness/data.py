@@ -98,10 +98,7 @@ def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _load(data: str, options: dict[str, Any]) -> datasets.Dataset:
     """Load a file, a saved data set or a Hub data set as one split."""
     path = Path(data).expanduser()
-    if path.exists():
-        loaded = _load_local(path, data, options)
-    else:
-        loaded = _load_hub(data, options)
+    loaded = _load_local(path, data, options) if path.exists() else _load_hub(data, options)
     if isinstance(loaded, datasets.DatasetDict):
         loaded = _one_split(loaded, data, options.get("split"))
     if len(loaded) == 0:
@@ -129,7 +126,9 @@ def _load_local(
         return datasets.load_dataset(reader, data_files={"test": str(path)}, split="test")
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
-        raise DataError(f"{data} cannot be read as {reader}: {str(cause).splitlines()[0]}") from error
+        raise DataError(
+            f"{data} cannot be read as {reader}: {str(cause).splitlines()[0]}"
+        ) from error
 
 
 def _is_blank(path: Path) -> bool:
@@ -155,9 +154,7 @@ def _load_hub(data: str, options: dict[str, Any]) -> datasets.Dataset | datasets
         raise DataError(f"{data}: {str(error).splitlines()[0]}") from error
 
 
-def _one_split(
-    loaded: datasets.DatasetDict, data: str, split: str | None
-) -> datasets.Dataset:
+def _one_split(loaded: datasets.DatasetDict, data: str, split: str | None) -> datasets.Dataset:
     if split is None and len(loaded) == 1:
         return next(iter(loaded.values()))
     if split not in loaded:
@@ -178,9 +175,7 @@ def _require(data: datasets.Dataset, columns: tuple[str, ...], name: str) -> Non
         )
 
 
-def _normalised(
-    data: datasets.Dataset, name: str, columns: Mapping[str, str]
-) -> datasets.Dataset:
+def _normalised(data: datasets.Dataset, name: str, columns: Mapping[str, str]) -> datasets.Dataset:
     """Return rows of prompt (messages), chosen and rejected (texts), subset and id."""
     kept = [column for column in ("subset", "id") if column in data.column_names]
 

@@ -1,4 +1,4 @@
-"""Preference tasks for lm-eval: which of two responses does the model prefer?
+"""Preference tasks for lm-eval, which ask which of two responses the model prefers.
 
 Any model of lm-eval that gives log-likelihoods can run them: for ``--model drsow`` what is
 compared is the reward, for ``--model hf`` the model's own likelihood of the response.
@@ -22,6 +22,7 @@ from drsow_plugin.records import Message
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, is_complete, section_score
 
 logger = logging.getLogger(__name__)
+
 
 def _metric(
     name: str, aggregation: str | Callable[..., float], *, higher_is_better: bool = True
@@ -90,7 +91,11 @@ class PreferenceTask(ConfigurableTask):
         kwargs.pop("chat_template", None)
         return [
             PreferenceInstance(
-                request_type="loglikelihood", doc=doc, arguments=(ctx, doc[name]), idx=index, **kwargs
+                request_type="loglikelihood",
+                doc=doc,
+                arguments=(ctx, doc[name]),
+                idx=index,
+                **kwargs,
             )
             for index, name in enumerate(("chosen", "rejected"))
         ]
