@@ -1,9 +1,11 @@
 #!/bin/sh
-# Makes a virtual environment with this project, its tools and tests. Usage: install.sh VENV
+# Makes a virtual environment with this project. Usage: install.sh VENV [WHEEL]
+# With a wheel, just that and what it needs; else the checkout, editable, with tools and tests.
 # Without a GPU, torch is a CPU build wherever one can be had; the default build for Linux
 # brings gigabytes of CUDA libraries.
 set -eu
 venv=$1
+wheel=${2:-}
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip="$venv/bin/python -m pip --disable-pip-version-check"
 torch=$(grep '^torch==' constraints.txt)
@@ -19,11 +21,15 @@ install_cpu_torch() {
 }
 
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-  echo "Installing $torch"
+  echo "Installing $torch into $venv"
   if ! wants_cpu_torch || ! install_cpu_torch; then
     $pip install -q -c constraints.txt "$torch"
   fi
 fi
-echo "Installing drsow-plugin and what it needs"
-$pip install -q -c constraints.txt -e '.[peft,test,lint]'
+echo "Installing drsow-plugin and what it needs into $venv"
+if [ -n "$wheel" ]; then
+  $pip install -q -c constraints.txt "$wheel"
+else
+  $pip install -q -c constraints.txt -e '.[peft,test,lint]'
+fi
 touch "$venv/.installed"

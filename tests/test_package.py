@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -61,3 +63,18 @@ def test_the_entry_points_load() -> None:
     }
     for point in points:
         assert callable(point.load())
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every package that the code imports is a dependency, or an extra that is named."""
+    imported: set[str] = set()
+    for file in Path(drsow_plugin.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    outside = imported - set(sys.stdlib_module_names) - {"drsow_plugin"}
+    requires = metadata.requires("drsow-plugin") or []
+    declared = {re.split(r"[\s<>=;\[]", line, maxsplit=1)[0].replace("-", "_") for line in requires}
+    assert outside <= declared

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Builds the wheel, compares its files with the tree, installs it into a clean environment and
+# runs it from outside the checkout. Usage: check_wheel.sh   (PYTHON: the environment to build in)
+set -eu
+root=$(pwd)
+python=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" -m pip --disable-pip-version-check wheel -q --no-deps -w "$work/dist" "$root"
+wheel=$(echo "$work"/dist/drsow_plugin-*.whl)
+
+"$python" - "$wheel" <<'PY'
+import pathlib, subprocess, sys, zipfile
+packed = {n for n in zipfile.ZipFile(sys.argv[1]).namelist() if ".dist-info/" not in n}
+tracked = subprocess.run(
+    ["git", "ls-files", "drsow_plugin", "tasks"], capture_output=True, text=True, check=True
+).stdout.split()
+expected = {f"drsow_plugin/{n}" if n.startswith("tasks/") else n for n in tracked}
+if packed != expected:
+    sys.exit(f"wheel and tree differ: {sorted(packed ^ expected)}")
+print(f"{pathlib.Path(sys.argv[1]).name}: {len(packed)} files, as in the tree")
+PY
+
+PYTHON="$python" sh scripts/install.sh "$work/env" "$wheel"
+cd "$work"
+"$work/env/bin/python" - <<'PY'
+import drsow_plugin
+assert "/env/" in drsow_plugin.__file__, drsow_plugin.__file__
+from drsow_plugin import tasks_path
+assert "/env/" in tasks_path(), tasks_path()
+PY
+"$work/env/bin/drsow" enable
+"$work/env/bin/lm_eval" --model dummy --tasks llmbar --limit 2 2>/dev/null | grep '^|llmbar '
+"$work/env/bin/drsow" status
