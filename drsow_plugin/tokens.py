@@ -25,6 +25,10 @@ SPLIT_APART = "prompt and response merge when tokenised together; tokenised apar
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
 
+# What rendering may raise: the template's own complaints, text where there is none, and a
+# message to continue that the template does not keep.
+_REFUSALS = (jinja2.TemplateError, TypeError, ValueError)
+
 _PROBE_PROMPT, _PROBE_RESPONSE = "What is asked?", "drsow-probe-response"
 
 
@@ -124,12 +128,12 @@ class Renderer:
             text = self._render(messages, prompt=True)
             if not system or system.strip() in text:
                 return text, ()
-        except jinja2.TemplateError as error:
+        except _REFUSALS as error:
             if system is None:
                 raise TemplateError(_refusal(where, error)) from error
         try:
             return self._render(_merge_system(messages, where), prompt=True), (SYSTEM_MERGED,)
-        except jinja2.TemplateError as error:
+        except _REFUSALS as error:
             raise TemplateError(_refusal(where, error)) from error
 
     def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
@@ -154,7 +158,7 @@ class Renderer:
             full = self._render(
                 [*messages, {"role": "assistant", "content": response}], prompt=False
             )
-        except (jinja2.TemplateError, TypeError):
+        except _REFUSALS:
             return False
         return full.startswith(text + continuation)
 
@@ -206,7 +210,7 @@ class Renderer:
         try:
             prompt = self._render(turn, prompt=True)
             full = self._render([*turn, reply], prompt=False)
-        except (jinja2.TemplateError, TypeError) as error:
+        except _REFUSALS as error:
             raise ConfigError(
                 f"The chat template cannot render a user turn and a response: {error}. "
                 "Check the template, or use template=none."

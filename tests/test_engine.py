@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import accelerate
 import pytest
 import tiny
 import torch
@@ -86,6 +87,16 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
         assert logprob.total == pytest.approx(expected, abs=1e-5)
+
+
+def test_offloaded_weights_are_scored_where_they_are_brought_to() -> None:
+    pairs = rows(7)
+    usual = LocalEngine(Network(tiny.model())).logprobs(pairs, "test")
+    offloaded = accelerate.cpu_offload(tiny.model(), execution_device=torch.device("cpu"))
+    network = Network(offloaded)
+    assert network.splits and network.device == torch.device("cpu")
+    for a, b in zip(usual, LocalEngine(network).logprobs(pairs, "test"), strict=True):
+        assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
 class Cramped(Network):

@@ -71,6 +71,15 @@ def test_a_missing_reward_is_counted_as_overflow(
     assert (info["responses_scored"], info["responses_without_reward"]) == (8, 2)
 
 
+def test_truncated_prompts_are_counted(strong: str, weak: str, preference_file: Path) -> None:
+    lm = DrSoWLM(strong=strong, weak=weak, max_length=40, overflow="truncate_prompt")
+    long = json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}) + "\n"
+    preference_file.write_text(long)
+    results = run(lm, ["preference"], metadata={"data": str(preference_file)})
+    assert results["results"]["preference"]["overflow,none"] == 0
+    assert lm.get_model_info()["drsow"]["responses_with_truncated_prompt"] == 2
+
+
 def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: str) -> None:
     lm = DrSoWLM(strong=strong, weak=weak, overflow="skip")
     request = Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("arc_easy", 0, 1))

@@ -41,8 +41,10 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go in."""
-        return self._model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+        """Where token ids go in; for offloaded weights, where they are brought to."""
+        embeddings = self._model.get_input_embeddings()
+        execution = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+        return torch.device(embeddings.weight.device if execution is None else execution)
 
     @property
     def vocab_size(self) -> int:

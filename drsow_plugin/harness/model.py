@@ -65,6 +65,7 @@ class DrSoWLM(LM):
         self._notes: Counter[str] = Counter()
         self._without_reward = 0
         self._scored = 0
+        self._truncated = 0
 
     def _place(self, device: str | None) -> str | None:
         import torch
@@ -105,6 +106,7 @@ class DrSoWLM(LM):
             self._notes.update(reward.notes)
         missing = [reward.reason for reward in rewards if reward.reward is None]
         self._scored += len(rewards)
+        self._truncated += sum(r.strong_truncated + r.weak_truncated > 0 for r in rewards)
         self._without_reward += len(missing)
         if missing:
             logger.warning(
@@ -175,6 +177,7 @@ class DrSoWLM(LM):
                 "fingerprint": self.drsow.fingerprint,
                 "responses_scored": self._scored,
                 "responses_without_reward": self._without_reward,
+                "responses_with_truncated_prompt": self._truncated,
                 "notes": dict(self._notes),
             }
         }

@@ -69,6 +69,12 @@ class PreferenceTask(ConfigurableTask):
             }
         )
 
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **_kwargs: Any) -> None:
+        """Load the data that the task file names, with what the user said by ``--metadata``."""
+        self.dataset = self.config.custom_dataset(
+            **{**(self.config.metadata or {}), **(dataset_kwargs or {})}
+        )
+
     def fewshot_context(
         self,
         doc: dict[str, Any],
