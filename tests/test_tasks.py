@@ -13,10 +13,11 @@ import datasets
 import pytest
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import make_table
 
-from drsow_plugin import DataError, DrSoWLM, tasks_path
+from drsow_plugin import DataError, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.harness.context import ChatContext
 from drsow_plugin.rewardbench import ROWS, WEIGHTS, Partial
 
@@ -193,6 +194,28 @@ def test_another_model_reads_the_prompt_as_plain_text(preference_file: Path) -> 
     assert scorer.contexts[0] == "What is the capital of France?\n\n"
     assert isinstance(scorer.contexts[0], ChatContext)
     assert scorer.contexts[0].messages[0]["role"] == "user"
+
+
+def test_hf_compares_the_models_own_likelihood(
+    strong: str, weak: str, preference_file: Path
+) -> None:
+    lm = HFLM(pretrained=strong, device="cpu", dtype="float32")
+    metadata = {"data": str(preference_file)}
+    chat, plain = (
+        run(lm, ["preference"], metadata=metadata, apply_chat_template=flag, log_samples=True)
+        for flag in (True, False)
+    )
+    assert math.isfinite(plain["results"]["preference"]["margin,none"])
+    # Its boundary differs from ours by the prompt's last newline, which a margin cancels.
+    drsow = DrSoW(strong, weak, end_of_turn=False)
+    for sample in chat["samples"]["preference"]:
+        doc = sample["doc"]
+        if doc["chosen"].startswith(" "):
+            continue  # the newline merges with the indentation: hf scores other tokens
+        ours = drsow.score([doc["prompt"]] * 2, [doc["chosen"], doc["rejected"]])
+        assert ours[0].strong_logprob is not None and ours[1].strong_logprob is not None
+        margin = ours[0].strong_logprob - ours[1].strong_logprob
+        assert sample["margin"] == pytest.approx(margin, abs=1e-4)
 
 
 def test_lm_evals_own_tasks_run_too(tmp_path: Path, strong: str, weak: str) -> None:

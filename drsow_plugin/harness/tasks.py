@@ -17,7 +17,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
 from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
-from drsow_plugin.prompts import plain_text
+from drsow_plugin.prompts import as_messages, plain_text
 from drsow_plugin.records import Message
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, is_complete, section_score
 
@@ -88,7 +88,8 @@ class PreferenceTask(ConfigurableTask):
         """Return the prompt: rendered by the model's template, or as plain text."""
         messages = _with_system(doc["prompt"], system_instruction)
         if apply_chat_template and chat_template is not None:
-            return chat_template(messages)
+            prefill = bool(messages) and messages[-1]["role"] == "assistant"
+            return chat_template(messages, add_generation_prompt=not prefill)
         return ChatContext(plain_text(messages), messages)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
@@ -109,7 +110,7 @@ class PreferenceTask(ConfigurableTask):
 
 def _with_system(messages: Sequence[Message], instruction: str | None) -> list[Message]:
     """Return the messages with a system instruction before what the prompt itself says."""
-    messages = [{k: v for k, v in message.items() if v is not None} for message in messages]
+    messages = as_messages(messages, "this row")
     if not instruction:
         return messages
     if messages and messages[0]["role"] == "system":
