@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
+import tiny
 from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
@@ -196,9 +197,9 @@ def test_another_model_reads_the_prompt_as_plain_text(preference_file: Path) -> 
     assert scorer.contexts[0].messages[0]["role"] == "user"
 
 
-def test_hf_compares_the_models_own_likelihood(
-    strong: str, weak: str, preference_file: Path
-) -> None:
+def test_hf_compares_the_models_own_likelihood(tmp_path: Path, preference_file: Path) -> None:
+    # A tokenizer that adds no BOS of its own: hf would write it before the template's text.
+    strong, weak = (tiny.save(tmp_path / s, seed=i, kind="bytes") for i, s in enumerate("sw"))
     lm = HFLM(pretrained=strong, device="cpu", dtype="float32")
     metadata = {"data": str(preference_file)}
     chat, plain = (
