@@ -79,7 +79,10 @@ def disable() -> None:
     """Undo 'drsow enable'."""
     path = _pth_path()
     if path.exists():
-        path.unlink()
+        try:
+            path.unlink()
+        except OSError as error:
+            raise click.ClickException(f"{path} cannot be removed: {error.strerror}.") from error
         click.echo(f"Disabled: removed {path}")
     else:
         click.echo(f"Not enabled: there is no {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -162,6 +163,11 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
 
 def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
     source = options.get(side)
+    if source is not None and not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(
+            f"{side} is a Hub id, a local folder, a .gguf file or 'demo', got a "
+            f"{type(source).__name__}. Save the model and give its folder."
+        )
     if source is None or str(source) == "":
         raise ConfigError(
             f"No {side} model was given. Set {side}=… to a Hub id, a local folder, a .gguf "
@@ -170,6 +176,8 @@ def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
     given = {name: _side_value(side, name, options) for name in SIDE_OPTIONS}
     if given["device_map"] is not None and f"{side}_device" not in options:
         given["device"] = None  # a device for both sides gives way to a device map
+    if given["adapter_revision"] is not None and given["adapter"] is None:
+        raise ConfigError(f"{side}_adapter_revision has no effect without {side}_adapter.")
     if given["device"] is not None and given["device_map"] is not None:
         raise ConfigError(f"Give {side}_device or {side}_device_map, not both.")
     return ModelConfig(
@@ -185,13 +193,20 @@ def _side_value(side: SideName, name: str, options: Mapping[str, Any]) -> str | 
         # lm-eval reads the word none as None.
         named = name == "template" and (full in options or name in options)
         return "none" if named else None
+    if not isinstance(value, (str, bool, os.PathLike)) and name not in _STRUCTURED:
+        raise ConfigError(f"{full} is a text, got {type(value).__name__}.")
     readers: dict[str, Callable[[str, Any], str | bool]] = {
         "trust_remote_code": _flag,
         "dtype": _dtype,
         "quantization": _quantization,
         "device_map": _device_map,
     }
+    if name in ("tokenizer", "adapter"):
+        return os.path.expanduser(str(value))  # noqa: PTH111 (Hub ids are no paths)
     return readers[name](full, value) if name in readers else str(value)
+
+
+_STRUCTURED = ("dtype", "device", "device_map", "quantization", "template")
 
 
 def _choice(options: Mapping[str, Any], name: str, valid: tuple[str, ...], default: str) -> str:
@@ -224,11 +239,16 @@ def _dtype(name: str, value: object) -> str:
     return text
 
 
-def _device_map(_name: str, value: object) -> str:
-    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else str(value)
+def _device_map(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    text = str(value)
+    if text.startswith("{"):
+        _json(name, text)
+    return text
 
 
-def _quantization(name: str, value: str | Mapping[str, Any]) -> str:
+def _quantization(name: str, value: object) -> str:
     """Return a quantisation config, given as JSON text, a JSON file or a mapping, as JSON."""
     text = value
     if isinstance(value, str) and not value.lstrip().startswith("{"):
@@ -239,11 +259,16 @@ def _quantization(name: str, value: str | Mapping[str, Any]) -> str:
                 "transformers' quantisation config, such as "
                 '{"quant_method": "bitsandbytes", "load_in_4bit": true}.'
             )
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
+    parsed = _json(name, text) if isinstance(text, (str, bytes)) else text
+    if not isinstance(parsed, Mapping) or "quant_method" not in parsed:
+        raise ConfigError(f"{name} is a JSON object with a quant_method, got {value!r:.80}.")
+    return json.dumps(dict(parsed), sort_keys=True)
+
+
+def _json(name: str, text: str | bytes) -> object:
     try:
-        parsed = json.loads(text) if isinstance(text, str) else dict(text)
-    except json.JSONDecodeError as error:
+        parsed: object = json.loads(text)
+    except ValueError as error:
         raise ConfigError(f"{name} is not valid JSON: {error}.") from error
-    if not isinstance(parsed, dict) or "quant_method" not in parsed:
-        raise ConfigError(f"{name} is a JSON object with a quant_method, got {text!r:.80}.")
-    return json.dumps(parsed, sort_keys=True)
+    return parsed

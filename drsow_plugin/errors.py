@@ -24,7 +24,7 @@ class DrSoWError(Exception):
 
 
 class ConfigError(DrSoWError):
-    """An option, a model or a file name is wrong; found before any weights are loaded."""
+    """An option, a model or a file name is wrong."""
 
 
 class HubError(ConfigError):

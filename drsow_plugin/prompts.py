@@ -25,6 +25,7 @@ def as_messages(prompt: Prompt, where: str) -> list[Message]:
         DataError: The prompt is neither, or a message lacks a role or text.
     """
     if isinstance(prompt, str):
+        check_text(prompt, f"{where}, prompt")
         return [{"role": "user", "content": prompt}]
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         raise DataError(
@@ -48,17 +49,41 @@ def _checked_message(message: object, where: str) -> Message:
             f"{where}: the content of a message is a string, "
             f"got {type(message.get('content')).__name__}. Only text can be scored."
         )
+    check_text(message.get("content") or "", where)
     return message
+
+
+def check_text(text: str, where: str) -> None:
+    """Check that a text is Unicode that a tokenizer can read.
+
+    Raises:
+        DataError: It has half of a surrogate pair, as text that was cut by bytes has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: not valid Unicode at character {error.start} ({text[error.start]!r}). "
+            "Mend the text, for example with text.encode('utf-16', 'surrogatepass')."
+            "decode('utf-16', 'replace')."
+        ) from error
 
 
 def plain_text(messages: Sequence[Message]) -> str:
     """Return a conversation as a plain language model reads it.
 
     The contents of all messages, each followed by a blank line, without role names: the
-    text that a response continues when a side has no chat template.
+    text that a response continues when a side has no chat template. A last message of the
+    assistant's is continued itself, so no blank line follows it.
     """
-    contents = [message.get("content") or "" for message in messages]
-    return "".join(f"{content}\n\n" for content in contents if content)
+    text = "".join(f"{m['content']}\n\n" for m in messages if m.get("content"))
+    prefill = is_prefill(messages) and messages[-1].get("content")
+    return text.removesuffix("\n\n") if prefill else text
+
+
+def is_prefill(messages: Sequence[Message]) -> bool:
+    """Tell whether a response continues the last message, which is the assistant's."""
+    return bool(messages) and messages[-1]["role"] == "assistant"
 
 
 @dataclass(frozen=True)
@@ -92,7 +117,9 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
             f"got {type(chosen).__name__} and {type(rejected).__name__}."
         )
     assert rejected is not None
-    if row.get("prompt") is None:
+    if "prompt" in row and row["prompt"] is None:
+        raise DataError(f"{where}: the prompt is missing. Give one, or leave the row out.")
+    if "prompt" not in row:
         cut = _common_length(chosen, rejected, where)
         prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
     else:

@@ -83,8 +83,8 @@ class Reward:
             nats a token), any sign; ``None`` where the row could not be scored.
         strong_logprob: Summed log-prob under the strong model, in nats; ``None`` likewise.
         weak_logprob: Summed log-prob under the weak model, in nats; ``None`` likewise.
-        strong_tokens: Response tokens that the strong model scored.
-        weak_tokens: Response tokens that the weak model scored.
+        strong_tokens: Tokens of the response for the strong model.
+        weak_tokens: Tokens of the response for the weak model.
         strong_truncated: Prompt tokens cut from the left on the strong side.
         weak_truncated: Prompt tokens cut from the left on the weak side.
         reason: Why ``reward`` is ``None``, or ``None``.

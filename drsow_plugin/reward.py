@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
@@ -19,7 +19,7 @@ else:
 
 from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
 from drsow_plugin.errors import DataError, NonFiniteError
-from drsow_plugin.prompts import as_messages
+from drsow_plugin.prompts import as_messages, check_text
 from drsow_plugin.records import (
     LogProb,
     Prompt,
@@ -33,7 +33,7 @@ from drsow_plugin.records import (
 if TYPE_CHECKING:
     from drsow_plugin.sides import Side
 
-VERSIONED = ("drsow-plugin", "torch", "transformers", "lm-eval", "datasets")
+VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
 
 SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
@@ -123,8 +123,11 @@ class DrSoW:
             DataError: A row is not what it should be, or too long (``overflow="error"``).
             NonFiniteError: A log-prob came out as NaN or infinite; names the row.
         """
-        if isinstance(prompts, str) or isinstance(responses, str):
-            raise DataError("prompts and responses are lists, got a single string.")
+        for name, given in (("prompts", prompts), ("responses", responses)):
+            if isinstance(given, (str, bytes, Mapping, Set)) or not hasattr(given, "__len__"):
+                raise DataError(
+                    f"{name} is a list with one entry for each row, got {type(given).__name__}."
+                )
         if len(prompts) != len(responses):
             raise DataError(
                 f"prompts and responses differ in length: {len(prompts)} prompts, "
@@ -134,6 +137,9 @@ class DrSoW:
         usable = [
             row for row in range(len(responses)) if not any(pairs[s][row].reason for s in SIDES)
         ]
+        if usable:
+            for side in SIDES:  # both are loaded before either scores
+                _ = self._sides[side].engine
         logprobs = {side: self._logprobs(side, pairs[side], usable) for side in SIDES}
         strong, weak = logprobs["strong"], logprobs["weak"]
         return [
@@ -150,6 +156,7 @@ class DrSoW:
                 raise DataError(
                     f"row {row}: a response is a string, got {type(response).__name__}."
                 )
+            check_text(response, f"row {row}, response")
             messages = as_messages(prompt, f"row {row}")
             for side in SIDES:
                 pairs[side].append(self._sides[side].tokenise(messages, response, f"row {row}"))
@@ -199,11 +206,18 @@ class DrSoW:
             scoring=self.scoring,
         )
 
+    @property
+    def devices(self) -> dict[SideName, str]:
+        """Where each side's weights go."""
+        return {name: side.device for name, side in self._sides.items()}
+
     def describe(self) -> dict[str, Any]:
         """Return all that identifies the rewards, as plain values for a results file.
 
         Loads no weights. Local weights are hashed, which takes seconds a gigabyte once.
         """
+        import torch
+
         return {
             "strong": self._sides["strong"].describe(),
             "weak": self._sides["weak"].describe(),
@@ -211,6 +225,7 @@ class DrSoW:
             "scoring_version": SCORING_VERSION,
             "versions": {
                 "python": platform.python_version(),
+                "torch": torch.__version__,  # unlike the metadata it names the build
                 **{name: metadata.version(name) for name in VERSIONED},
             },
         }

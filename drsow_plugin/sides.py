@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.config import SIDES, ModelConfig, PairConfig
 from drsow_plugin.engines import Engine
+from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
+from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.sources import (
     Source,
     adapter_identity,
@@ -18,15 +20,13 @@ from drsow_plugin.engines.sources import (
     locate,
     read_template,
 )
-from drsow_plugin.errors import ConfigError, OverflowLengthError
+from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.records import Message, Scoring, SideName, TokenPair
 from drsow_plugin.tokens import Renderer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-    from drsow_plugin.engines.loading import Weights
 
 
 class Shared:
@@ -55,6 +55,7 @@ class Side:
         self._pair = pair
         self._shared = shared
         self._config: ModelConfig = getattr(pair, name)
+        self._device = resolve_device(name, self._config)
         self._source: Source = locate(name, self._config)
         key = replace(self._files_key(), tokenizer=self._config.tokenizer)
         if key not in shared.read:
@@ -71,6 +72,7 @@ class Side:
         except ConfigError as error:
             raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
         self._adapter = adapter_identity(name, self._config)
+        self._vocab_size = int(self._hf_config.get_text_config().vocab_size)
         self.max_length = self._length_limit()
 
     def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
@@ -81,6 +83,13 @@ class Side:
             TemplateError: The template refuses the conversation.
         """
         pair = self.renderer.encode(messages, response, f"{where}, {self.name} model")
+        unknown = max((*pair.prompt_ids, *pair.response_ids), default=0)
+        if unknown >= self._vocab_size:
+            token = self.tokenizer.convert_ids_to_tokens(unknown)
+            raise DataError(
+                f"{where}: the token {token!r} ({unknown}) is outside the {self.name} model's "
+                f"vocabulary of {self._vocab_size}. The tokenizer does not belong to the model."
+            )
         if self.max_length is None or len(pair) <= self.max_length:
             return pair
         start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
@@ -91,9 +100,6 @@ class Side:
     @cached_property
     def engine(self) -> Engine:
         """The engine that scores this side; loads the weights on first use."""
-        from drsow_plugin.engines.loading import Weights
-        from drsow_plugin.engines.local import LocalEngine
-
         key = self._files_key()
         if key not in self._shared.weights:
             self._shared.weights[key] = Weights(self.name, self._config, self._source)
@@ -112,19 +118,28 @@ class Side:
         where = f"{self._source.name}:{self._source.gguf_file}"
         return replace(self._config.weights_only(), source=where)
 
+    @property
+    def device(self) -> str:
+        """Where the weights go: a device, or how a device map spreads them."""
+        return self._config.device_map or str(self._device)
+
     def is_same_as(self, other: Side) -> bool:
         """Tell whether both sides would give the same log-probs by construction."""
-        mine, theirs = (
-            (side._source, replace(side._config, source="", template=""), side.template)
-            for side in (self, other)
+        return self._identity() == other._identity()
+
+    def _identity(self) -> tuple[object, ...]:
+        """Return what decides the log-probs; not where they are computed, nor how it is spelled."""
+        config = self._config
+        revision = getattr(self._hf_config, "_commit_hash", None) or config.revision
+        return (
+            *(self._source, revision, config.quantization, config.attn_implementation),
+            *(resolve_dtype(config, self._device), json.dumps(self._adapter, sort_keys=True)),
+            *(self.template, self.tokenizer.bos_token_id, _tokenizer_sha256(self.tokenizer)),
         )
-        return mine == theirs
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this side's log-probs, as plain values."""
-        from drsow_plugin.engines.loading import resolve_device, resolve_dtype
-
-        dtype = resolve_dtype(self._config, resolve_device(self._config))
+        dtype = resolve_dtype(self._config, self._device)
         if dtype == "auto":
             dtype = str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
         described = {
@@ -133,7 +148,7 @@ class Side:
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": dtype,
             "adapter_identity": self._adapter,
-            "tokenizer_sha256": text_sha256(self.tokenizer.backend_tokenizer.to_str()),
+            "tokenizer_sha256": _tokenizer_sha256(self.tokenizer),
             "max_length": self.max_length,
             "template_sha256": self.template and text_sha256(self.template),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
@@ -171,6 +186,14 @@ def open_sides(pair: PairConfig) -> dict[SideName, Side]:
             "with the same options, so every reward would be 0. Give another weak model."
         )
     return {"strong": strong, "weak": weak}
+
+
+def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return text_sha256(backend.to_str())
+    specials = [str(token) for token in tokenizer.all_special_tokens]
+    return text_sha256(json.dumps([tokenizer.get_vocab(), specials], sort_keys=True))
 
 
 def _overflow(

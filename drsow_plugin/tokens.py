@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from drsow_plugin.errors import ConfigError, TemplateError
-from drsow_plugin.prompts import plain_text
+from drsow_plugin.prompts import is_prefill, plain_text
 from drsow_plugin.records import Message, TokenPair
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SYSTEM_MERGED = "the template has no system role: system message merged into the first user turn"
 REWRITTEN = "the template does not keep the prompt and the response as given; scored as given"
+LEFT_OUT = "part of the prompt is not in what the model reads, as the template renders it"
 SPLIT_APART = "prompt and response merge when tokenised together; tokenised apart"
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
@@ -84,7 +85,8 @@ class Renderer:
             TemplateError: The template refuses the conversation.
         """
         text, prompt_ids, notes = self._prompt(messages, where)
-        continuation = self._glue + response if self._template else response
+        prefill = is_prefill(messages)
+        continuation = response if prefill or self._template is None else self._glue + response
         joint = self._ids(text + continuation)
         start = (self._start,) if self._template is None else ()
         if (*start, *joint)[: len(prompt_ids)] == prompt_ids:
@@ -92,7 +94,7 @@ class Renderer:
         else:
             response_ids = self._ids_after(text, continuation)
             notes += (SPLIT_APART,)
-        if self._template is not None and not self._keeps(messages, text, continuation):
+        if self._template is not None and not prefill and not self._keeps(messages, text, response):
             notes += (REWRITTEN,)
         if self._end_ids and response_ids[-len(self._end_ids) :] == self._end_ids:
             notes += (ALREADY_CLOSED,)
@@ -109,7 +111,7 @@ class Renderer:
         prompt: tuple[str, tuple[int, ...], tuple[str, ...]]
         if self._template is None:
             text = plain_text(messages)
-            prompt = (text, (self._start, *self._plain_ids(text)), ())
+            prompt = (text, (self._start, *self._plain_ids(text)), _left_out(messages, text))
         else:
             text, notes = self._render_prompt(messages, where)
             ids = self._ids(text)
@@ -123,35 +125,43 @@ class Renderer:
         return prompt
 
     def _render_prompt(self, messages: list[Message], where: str) -> tuple[str, tuple[str, ...]]:
-        system = messages[0].get("content") if _starts_with_system(messages) else None
+        system = _starts_with_system(messages) and bool(messages[0].get("content"))
         try:
-            text = self._render(messages, prompt=True)
-            if not system or system.strip() in text:
-                return text, ()
+            text = self._render_turns(messages)
+            if not system or not _left_out(messages, text):
+                return text, _left_out(messages, text)
         except _REFUSALS as error:
-            if system is None:
+            if not system:
                 raise TemplateError(_refusal(where, error)) from error
         try:
-            return self._render(_merge_system(messages, where), prompt=True), (SYSTEM_MERGED,)
+            merged = _merge_system(messages, where)
+            text = self._render_turns(merged)
+            return text, (SYSTEM_MERGED, *_left_out(merged, text))
         except _REFUSALS as error:
             raise TemplateError(_refusal(where, error)) from error
 
+    def _render_turns(self, messages: Sequence[Message]) -> str:
+        """Render a prompt up to where the response begins.
+
+        A last message of the assistant's is what a response begins with: it stands behind the
+        generation prompt as it is, whatever the template does to finished turns.
+        """
+        if is_prefill(messages):
+            begun = messages[-1].get("content") or ""
+            return self._render(messages[:-1], prompt=True) + self._glue + begun
+        return self._render(messages, prompt=True)
+
     def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        prefill = prompt and bool(messages) and messages[-1]["role"] == "assistant"
         rendered = self._tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             chat_template=self._template,
             tokenize=False,
-            add_generation_prompt=prompt and not prefill,
-            continue_final_message=prefill,
+            add_generation_prompt=prompt,
         )
         return str(rendered)
 
-    def _keeps(self, messages: list[Message], text: str, continuation: str) -> bool:
+    def _keeps(self, messages: list[Message], text: str, response: str) -> bool:
         """Tell whether the template, given the finished conversation, keeps it as scored."""
-        if messages and messages[-1]["role"] == "assistant":
-            return True  # the response continues a message: there is no turn to compare
-        response = continuation[len(self._glue) :]
         try:
             if _starts_with_system(messages) and SYSTEM_MERGED in self._prompt(messages, "")[2]:
                 messages = _merge_system(messages, "")
@@ -160,7 +170,7 @@ class Renderer:
             )
         except _REFUSALS:
             return False
-        return full.startswith(text + continuation)
+        return full.startswith(text + self._glue + response)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         encoding: Any = self._tokenizer(
@@ -247,6 +257,18 @@ class Renderer:
             "The chat template writes nothing after a response and the tokenizer has no EOS "
             "token, so a response has no end. Set end_of_turn=false to score without one."
         )
+
+
+def _left_out(messages: Sequence[Message], text: str) -> tuple[str, ...]:
+    """Return a note if a message's text is not found in a rendered prompt, in its turn."""
+    position = 0
+    for message in messages:
+        content = str(message.get("content") or "").strip()
+        position = text.find(content, position)
+        if position < 0 or (not content and "tool_calls" in message):
+            return (LEFT_OUT,)
+        position += len(content)
+    return ()
 
 
 def _starts_with_system(messages: Sequence[Message]) -> bool:

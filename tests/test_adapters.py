@@ -8,6 +8,7 @@ import peft
 import pytest
 import torch
 import transformers as tf
+from safetensors.torch import load_file, save_file
 
 from drsow_plugin import ConfigError, DrSoW
 
@@ -61,6 +62,15 @@ def test_the_weights_of_an_adapter_are_in_the_fingerprint(tmp_path: Path, weak: 
     assert DrSoW(weak, weak, strong_adapter=adapter).fingerprint != before
 
 
+def test_an_adapter_of_other_weights_is_refused(tmp_path: Path, weak: str) -> None:
+    adapter = save_lora(weak, tmp_path / "lora", seed=3)
+    file = tmp_path / "lora" / "adapter_model.safetensors"
+    tensors = {k.replace("layers", "blocks"): v for k, v in load_file(file).items()}
+    save_file(tensors, file)
+    with pytest.raises(ConfigError, match=r"strong_adapter=.*missing adapter keys"):
+        DrSoW(weak, weak, strong_adapter=adapter).score(PROMPTS, RESPONSES)
+
+
 def test_an_adapter_that_is_not_there(tmp_path: Path, weak: str) -> None:
     with pytest.raises(ConfigError, match=r"strong_adapter='.*nowhere'"):
         DrSoW(weak, weak, strong_adapter=str(tmp_path / "nowhere"))
@@ -71,4 +81,4 @@ def test_virtual_tokens_are_refused(tmp_path: Path, weak: str) -> None:
     prompt = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     peft.get_peft_model(model, prompt).save_pretrained(tmp_path / "prompt")
     with pytest.raises(ConfigError, match="virtual tokens"):
-        DrSoW(weak, weak, strong_adapter=str(tmp_path / "prompt")).score(PROMPTS, RESPONSES)
+        DrSoW(weak, weak, strong_adapter=str(tmp_path / "prompt"))

@@ -173,6 +173,10 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: st
     lines = map(json.loads, samples.read_text(encoding="utf-8").splitlines())
     margins = {line["doc_id"]: line["margin"] for line in lines}
     assert sorted(margins) == list(range(7))
+    for rank in (0, 1):
+        assert f"Building contexts for preference on rank {rank}" in stderr
+    info = two["config"]["drsow"]  # type: ignore[index]
+    assert info["responses_scored"] == 16  # 7 pairs, and one that lm-eval repeats as padding
     for sample in one["samples"]["preference"]:
         assert sample["margin"] == pytest.approx(margins[sample["doc_id"]], abs=1e-5)
     for metric in ("acc,none", "acc_longer,none", "ties,none", "sample_len"):

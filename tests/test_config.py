@@ -68,6 +68,11 @@ def test_a_quantisation_config_is_json_or_a_json_file(tmp_path: Path, as_file: b
         ({"weak_quantization": "4bit"}, "no such file: '4bit'"),
         ({"weak_quantization": "{]"}, "not valid JSON"),
         ({"weak_quantization": "{}"}, "a JSON object with a quant_method"),
+        ({"weak_quantization": 4}, "a JSON object with a quant_method, got 4"),
+        ({"weak_device_map": "{foo"}, "weak_device_map is not valid JSON"),
+        ({"weak_revision": 3}, "weak_revision is a text, got int"),
+        ({"weak_adapter_revision": "v1"}, "no effect without weak_adapter"),
+        ({"weak": object()}, "got a object. Save the model"),
         ({"weak": ""}, "No weak model was given"),
         ({"weak": "a/strong"}, "the same model in every option"),
     ],
@@ -138,6 +143,36 @@ def test_a_device_that_is_not_there(strong: str, weak: str) -> None:
         DrSoW(strong, weak, weak_device=device).score(["Q?"], ["A."])
 
 
+def test_a_revision_of_a_local_folder_is_refused(strong: str, weak: str) -> None:
+    with pytest.raises(ConfigError, match="weak_revision='v2' has no effect"):
+        DrSoW(strong, weak, weak_revision="v2")
+
+
+def test_a_template_that_is_not_text(tmp_path: Path, strong: str, weak: str) -> None:
+    (tmp_path / "t.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="weak_template="):
+        DrSoW(strong, weak, weak_template=str(tmp_path / "t.jinja"))
+
+
+def test_a_checkpoint_without_all_weights_is_refused(tmp_path: Path, strong: str) -> None:
+    """A trained reward model has no language model head: transformers would make one up."""
+    import transformers as tf
+
+    tiny.save(tmp_path)
+    classifier = tf.LlamaForSequenceClassification(tiny.CONFIGS["llama"]())
+    classifier.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"lacks 1 weights.*lm_head.*reward model"):
+        DrSoW(strong, str(tmp_path)).score(["Q?"], ["A."])
+
+
+def test_a_config_that_does_not_fit(tmp_path: Path, strong: str) -> None:
+    tiny.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": "wide"}))
+    with pytest.raises(ConfigError, match=r"weak=.*could not be loaded"):
+        DrSoW(strong, str(tmp_path))
+
+
 def test_a_broken_checkpoint(tmp_path: Path, strong: str) -> None:
     tiny.save(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
@@ -174,7 +209,7 @@ OPEN = (
     "import sys; from drsow_plugin import DrSoW, DrSoWError\n"
     "try: DrSoW('some/strong', 'some/weak', strong_revision='v9')\n"
     "except DrSoWError as error: print(type(error).__name__, error)\n"
-    "print('torch weights' if 'drsow_plugin.engines.loading' in sys.modules else 'no weights')"
+    "print('torch weights' if 'transformers.modeling_utils' in sys.modules else 'no weights')"
 )
 
 

@@ -8,11 +8,12 @@ import accelerate
 import pytest
 import tiny
 import torch
+import transformers as tf
 from oracle import token_logprobs
 
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
-from drsow_plugin.errors import EngineError
+from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.records import TokenPair
 
 
@@ -58,6 +59,14 @@ def test_the_head_runs_only_where_a_response_token_is_predicted(arch: str) -> No
     )
     LocalEngine(network).logprobs(pairs, "test")
     assert sum(positions) == sum(len(pair.response_ids) for pair in pairs)
+
+
+def test_a_model_that_reads_ahead_is_refused() -> None:
+    config = tf.BertConfig(
+        vocab_size=512, hidden_size=32, num_hidden_layers=2, num_attention_heads=4
+    )
+    with pytest.raises(ConfigError, match="BertLMHeadModel is not causal"):
+        Network(tf.BertLMHeadModel(config).eval())
 
 
 class Odd(torch.nn.Module):
@@ -138,8 +147,6 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
 def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> None:
     """With 49,152 entries float32 ``log_softmax`` errs by more than the bound of 5e-4."""
     torch.manual_seed(0)
-    import transformers as tf
-
     config = tf.LlamaConfig(**{**tiny._SIZES, "vocab_size": 49152})
     model = tf.AutoModelForCausalLM.from_config(config).eval()
     rng = random.Random(0)

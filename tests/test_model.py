@@ -15,6 +15,7 @@ from test_tasks import run
 
 from drsow_plugin import ConfigError, DrSoWLM
 from drsow_plugin.errors import OverflowLengthError
+from drsow_plugin.harness.context import ChatContext
 
 
 def test_registering_leaves_lm_evals_own_models_in_place() -> None:
@@ -54,6 +55,18 @@ def test_batch_sizes_of_lm_eval(strong: str, weak: str, batch_size: str, limit: 
     assert lm.drsow.config.batch_size == limit
 
 
+def test_model_args_go_before_lm_evals_own_arguments(strong: str, weak: str) -> None:
+    args = f"strong={strong},weak={weak},batch_size=4,device=cpu"
+    lm = DrSoWLM.create_from_arg_string(args, {"batch_size": 1, "device": "cuda:0"})
+    assert lm.drsow.config.batch_size == 4
+    assert lm.get_model_info()["drsow"]["devices"] == {"strong": "cpu", "weak": "cpu"}
+
+
+def test_a_device_that_is_not_lm_evals_default_has_to_be_there(strong: str, weak: str) -> None:
+    with pytest.raises(ConfigError, match="strong_device='cuda:99' cannot be used here"):
+        DrSoWLM(strong=strong, weak=weak, device="cuda:99")
+
+
 def test_a_missing_reward_is_counted_as_overflow(
     strong: str, weak: str, preference_file: Path
 ) -> None:
@@ -85,6 +98,10 @@ def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: 
     request = Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("arc_easy", 0, 1))
     with pytest.raises(ConfigError, match="which the task 'arc_easy' cannot take"):
         lm.loglikelihood([request])
+    mean = DrSoWLM(strong=strong, weak=weak, reduction="mean", end_of_turn=False)
+    empty = Instance("loglikelihood", {}, ("Q?", ""), 0, ("arc_easy", 0, 1))
+    with pytest.raises(ConfigError, match=r"'arc_easy' cannot take: .* no tokens"):
+        mean.loglikelihood([empty])
 
 
 def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
@@ -113,6 +130,53 @@ def test_a_cache_of_the_same_pair_is_used_and_another_pairs_is_refused(
     ):
         with pytest.raises(ConfigError, match="another model, pair or policy"):
             run(other, ["preference"], metadata=metadata, use_cache=cache)
+
+
+def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    prompts = [
+        [{"role": "user", "content": "A\n\nB"}],
+        [
+            {"role": "user", "content": "A"},
+            {"role": "assistant", "content": "B"},
+            {"role": "user", "content": ""},
+        ],
+        [{"role": "system", "content": "A"}, {"role": "user", "content": "B"}],
+    ]
+    rows = [{"prompt": p, "chosen": "yes", "rejected": "no"} for p in prompts]
+    data = tmp_path / "d.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    margins = [
+        [
+            sample["margin"]
+            for sample in run(
+                DrSoWLM(strong=strong, weak=weak),
+                ["preference"],
+                metadata={"data": str(data)},
+                use_cache=str(tmp_path / "cache"),
+                log_samples=True,
+            )["samples"]["preference"]
+        ]
+        for _ in range(2)
+    ]
+    assert margins[0] == margins[1]
+    assert len(set(margins[0])) == 3
+
+
+def test_prompts_that_a_cache_would_mix_up_are_refused(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    lm = CachingLM(DrSoWLM(strong=strong, weak=weak), str(tmp_path / "cache.db"))
+    contexts = [
+        ChatContext("the same text", [{"role": role, "content": "x"}]) for role in ("user", "tool")
+    ]
+    requests = [
+        Instance("loglikelihood", {}, (context, "yes"), 0, ("t", i, 1))
+        for i, context in enumerate(contexts)
+    ]
+    with pytest.raises(ConfigError, match="cannot tell two prompts apart"):
+        lm.loglikelihood(requests)
 
 
 def test_a_cache_that_another_model_filled_is_refused(

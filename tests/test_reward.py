@@ -224,6 +224,8 @@ def test_lengths_that_differ_are_refused(strong: str, weak: str) -> None:
         (3, "x", "row 0: a prompt is a string or a list of messages, got int"),
         ([{"content": "x"}], "x", "row 0, message 0: a message is"),
         ([{"role": "user", "content": 3}], "x", "content of a message is a string, got int"),
+        ("cut \ud83d", "x", "row 0, prompt: not valid Unicode at character 4"),
+        ("x", "cut \ud83d", "row 0, response: not valid Unicode at character 4"),
         ("x", None, "row 0: a response is a string, got NoneType"),
     ],
 )
@@ -235,8 +237,9 @@ def test_rows_that_are_not_text_are_refused(
 
 
 def test_a_single_string_is_not_taken_for_a_list(strong: str, weak: str) -> None:
-    with pytest.raises(DataError, match="lists"):
-        DrSoW(strong, weak).score("prompt", "response")
+    for prompts in ("prompt", {"a": 1}, {"a"}, None, iter(["a"])):
+        with pytest.raises(DataError, match="prompts is a list"):
+            DrSoW(strong, weak).score(prompts, ["response"])  # type: ignore[arg-type]
 
 
 def test_no_rows_give_no_rewards(strong: str, weak: str) -> None:
@@ -276,6 +279,43 @@ def test_the_fingerprint_changes_with_whatever_changes_a_reward(
     assert DrSoW(strong, weak, batch_size=1).fingerprint == prints[0]
 
 
-def test_the_same_model_under_two_spellings_is_refused(strong: str) -> None:
-    with pytest.raises(ConfigError, match="the same model"):
-        DrSoW(strong, f"{strong}/")
+def test_the_same_model_under_two_spellings_is_refused(
+    strong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(strong).parent)
+    for weak, options in (
+        (f"{strong}/", {}),
+        (Path(strong).name, {}),
+        (strong, {"weak_tokenizer": strong}),
+        (strong, {"weak_trust_remote_code": True}),
+        (strong, {"weak_dtype": "float32"}),
+        (strong, {"weak_device_map": "cpu", "weak_dtype": "float32"}),
+    ):
+        with pytest.raises(ConfigError, match="the same model"):
+            DrSoW(strong, weak, device="cpu", **options)
+
+
+def test_nothing_is_scored_before_both_sides_are_loaded(
+    tmp_path: Path, strong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.save(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    monkeypatch.setattr("drsow_plugin.engines.local.LocalEngine.logprobs", None)
+    with pytest.raises(ConfigError, match=r"weak=.* could not be loaded"):
+        DrSoW(strong, str(tmp_path)).score(["Q?"], ["A."])
+
+
+def test_a_tokenizer_without_a_fast_backend(tmp_path: Path, strong: str) -> None:
+    config = tf.LlamaConfig(**{**tiny._SIZES, "vocab_size": 512})
+    tf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tf.ByT5Tokenizer().save_pretrained(tmp_path)
+    drsow = DrSoW(strong, str(tmp_path), weak_template="none")
+    assert drsow.score(["naïve?"], ["Yes."])[0].weak_tokens == 4
+    assert len(drsow.fingerprint) == 64
+
+
+def test_a_token_outside_the_models_vocabulary_is_named(tmp_path: Path, strong: str) -> None:
+    config = tf.LlamaConfig(**{**tiny._SIZES, "vocab_size": 300})
+    tf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="outside the weak model's vocabulary of 300"):
+        DrSoW(strong, str(tmp_path), weak_tokenizer=strong).score(["Q?"], ["A."])

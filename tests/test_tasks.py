@@ -16,11 +16,11 @@ from lm_eval import simple_evaluate
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from lm_eval.utils import make_table
+from lm_eval.utils import handle_non_serializable, make_table
 
 from drsow_plugin import DataError, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.harness.context import ChatContext
-from drsow_plugin.rewardbench import ROWS, WEIGHTS, Partial
+from drsow_plugin.rewardbench import WEIGHTS, Partial, is_complete
 
 LLMBAR = {
     "llmbar_natural": 100,
@@ -112,7 +112,7 @@ def save(rows: list[dict[str, Any]], folder: Path) -> dict[str, str]:
 
 def test_rewardbench_is_the_official_formula(tmp_path: Path) -> None:
     rows = rewardbench_rows()
-    assert len(rows) == 2985 == sum(ROWS.values())
+    assert len(rows) == 2985
     results = run(Scorer(len), ["rewardbench"], metadata=save(rows, tmp_path))
     wins: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -137,32 +137,39 @@ def test_sections_without_all_their_subsets_are_partial(tmp_path: Path) -> None:
     rows = rewardbench_rows(leave_out=("mt-bench-easy", "math-prm"))
     results = run(Scorer(len), ["rewardbench"], metadata=save(rows, tmp_path))
     chat = results["results"]["rewardbench_chat"]
-    assert math.isnan(chat["score,none"]) and isinstance(chat["score,none"], Partial)
+    assert isinstance(chat["score,none"], Partial)
+    assert '"score,none": "partial"' in json.dumps(chat, default=handle_non_serializable)
     assert chat["subsets_missing,none"] == 1
     assert "mt-bench-easy/acc,none" not in chat and "mt-bench-med/acc,none" in chat
     assert results["results"]["rewardbench_safety"]["score,none"] > 0
-    assert math.isnan(results["groups"]["rewardbench"]["score,none"])
+    assert isinstance(results["groups"]["rewardbench"]["score,none"], Partial)
     for table in (make_table(results), make_table(results, "groups")):
         scores = [line for line in table.splitlines() if "|score " in line]
         assert any("partial" in line for line in scores)
         assert not any("nan" in line for line in scores)
 
 
+def test_a_section_with_the_right_total_and_wrong_subsets_is_not_complete() -> None:
+    right = [name for name, n in WEIGHTS["chat"].items() for _ in range(n)]
+    assert is_complete("chat", right)
+    assert not is_complete("chat", [right[0], *right[1:-1], right[0]])
+
+
 def test_a_limited_run_is_partial_too(tmp_path: Path) -> None:
     metadata = save(rewardbench_rows(), tmp_path)
     results = run(Scorer(len), ["rewardbench_safety"], metadata=metadata, limit=50)
-    assert math.isnan(results["results"]["rewardbench_safety"]["score,none"])
+    assert isinstance(results["results"]["rewardbench_safety"]["score,none"], Partial)
 
 
 def test_a_section_with_no_row_counts_for_nothing(tmp_path: Path) -> None:
     rows = [row for row in rewardbench_rows() if row["subset"] not in WEIGHTS["safety"]]
     results = run(Scorer(len), ["rewardbench"], metadata=save(rows, tmp_path))
     safety = results["results"]["rewardbench_safety"]
-    assert math.isnan(safety["score,none"]) and safety["subsets_missing,none"] == 5
+    assert isinstance(safety["score,none"], Partial) and safety["subsets_missing,none"] == 5
     assert not any(name.startswith(("acc", "margin", "donotanswer")) for name in safety)
     wins = [len(row["chosen"]) > len(row["rejected"]) for row in rows]
     assert results["groups"]["rewardbench"]["acc,none"] == pytest.approx(sum(wins) / len(wins))
-    assert math.isnan(results["groups"]["rewardbench"]["score,none"])
+    assert isinstance(results["groups"]["rewardbench"]["score,none"], Partial)
 
 
 def test_rewards_are_the_same_with_and_without_the_chat_template_flag(
@@ -311,6 +318,11 @@ def test_column_names_can_be_given(tmp_path: Path) -> None:
         ("", "is empty"),
         ("\n\n", "is empty"),
         ('{"prompt": "Q?", "chosen": "yes"}\n', "no column 'rejected'; it has 'prompt', 'chosen'"),
+        (
+            '{"prompt": "Q", "chosen": "a", "rejected": "b"}\n'
+            '{"prompt": null, "chosen": "a", "rejected": "b"}\n',
+            "row 1: the prompt is missing",
+        ),
         ('{"prompt": "Q?", "chosen": "yes", "rejected": null}\n', "row 0: chosen and rejected"),
         ('{"chosen": "yes", "rejected": "no"}\n', "no common beginning"),
         ("{ not json\n", "cannot be read as json"),
@@ -320,6 +332,37 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str, messa
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DataError, match=message):
         run(Scorer(len), ["preference"], metadata={"data": str(tmp_path / "d.jsonl")})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"data_splt": "x"}, "Unknown name in --metadata 'data_splt'. Did you mean 'data_split'"),
+        ({"data_split": "nope"}, "a single file, which has no split 'nope'"),
+    ],
+)
+def test_metadata_that_would_be_ignored_is_refused(
+    preference_file: Path, metadata: dict[str, str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(Scorer(len), ["preference"], metadata={"data": str(preference_file), **metadata})
+
+
+def test_a_file_that_is_not_what_its_ending_says(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(DataError, match="cannot be read as json"):
+        run(Scorer(len), ["preference"], metadata={"data": str(tmp_path / "d.jsonl.gz")})
+
+
+def test_the_rows_are_in_the_records(preference_file: Path) -> None:
+    def recorded() -> str:
+        results = run(Scorer(len), ["preference"], metadata={"data": str(preference_file)})
+        return str(results["configs"]["preference"]["metadata"]["data_sha256"])
+
+    before = recorded()
+    assert recorded() == before and len(before) == 64
+    preference_file.write_text(preference_file.read_text().replace("Paris", "Rome"))
+    assert recorded() != before
 
 
 def test_no_data_named_says_how_to_name_it() -> None:

@@ -8,6 +8,7 @@ import tiny
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.tokens import (
     ALREADY_CLOSED,
+    LEFT_OUT,
     NO_END_OF_TURN,
     REWRITTEN,
     SPLIT_APART,
@@ -187,11 +188,49 @@ def test_a_template_that_closes_no_turn_gets_the_tokenizers_eos() -> None:
     assert NO_END_OF_TURN in pair.notes
 
 
-def test_a_prompt_that_ends_with_the_assistant_is_continued() -> None:
-    prefill = [*USER, {"role": "assistant", "content": "It is"}]
-    pair = renderer("bytes", "chatml").encode(prefill, " Paris.", "row 0")
-    assert decode("bytes", pair.prompt_ids).endswith("<|im_start|>assistant\nIt is")
-    assert decode("bytes", pair.response_ids) == " Paris.<|im_end|>"
+@pytest.mark.parametrize(
+    ("template", "ending"),
+    [
+        ("chatml", "<|im_start|>assistant\n"),
+        ("gemma", "<start_of_turn>model\n"),
+        ("mistral", "[/INST] "),
+        (None, "France?\n\n"),
+    ],
+)
+@pytest.mark.parametrize("begun", ["It is", "The answer: ", "  ", ""])
+def test_a_prompt_that_ends_with_the_assistant_is_continued(
+    template: str | None, ending: str, begun: str
+) -> None:
+    prefill = [*USER, {"role": "assistant", "content": begun}]
+    pair = renderer("bytes", template).encode(prefill, " Paris.", "row 0")
+    assert decode("bytes", pair.prompt_ids).endswith(f"{ending}{begun}")
+    assert decode("bytes", pair.response_ids) == f" Paris.{END[template] if template else ''}"
+    assert pair.notes == ()
+
+
+def test_a_prefill_and_the_rest_are_the_response_in_two_parts() -> None:
+    for template in ("mistral", "chatml", None):
+        made = renderer("bytes", template)
+        prefill = [*USER, {"role": "assistant", "content": "I thi"}]
+        parts = made.encode(prefill, "nk so", "row 0")
+        whole = made.encode(USER, "I think so", "row 0")
+        assert parts.prompt_ids + parts.response_ids == whole.prompt_ids + whole.response_ids
+
+
+def test_turns_that_the_template_leaves_out_are_noted() -> None:
+    tool = {"role": "tool", "content": "42"}
+    pair = renderer("bytes", "bare").encode([*TURNS[:2], tool, TURNS[2]], "Rome.", "row 0")
+    assert LEFT_OUT in pair.notes
+    calls = {"role": "assistant", "tool_calls": [{"name": "f"}]}
+    pair = renderer("bytes", None).encode([*USER, calls, tool], "Rome.", "row 0")
+    assert LEFT_OUT in pair.notes
+
+
+def test_a_dropped_system_message_is_noticed_though_a_user_says_the_same() -> None:
+    system = {"role": "system", "content": "France"}
+    pair = renderer("bytes", "bare").encode([system, *USER], "Paris.", "row 0")
+    assert SYSTEM_MERGED in pair.notes
+    assert "France\n\nWhat is" in decode("bytes", pair.prompt_ids)
 
 
 @pytest.mark.parametrize("kind", tiny.TOKENIZERS)

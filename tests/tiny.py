@@ -154,6 +154,17 @@ CONFIGS = {
         word_embed_proj_dim=32,
     ),
     "phi": lambda: tf.PhiConfig(**_SIZES),
+    "phi3_longrope": lambda: tf.Phi3Config(
+        **_SIZES,
+        original_max_position_embeddings=48,
+        pad_token_id=0,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [4.0] * 4,
+        },
+    ),
     "mixtral": lambda: tf.MixtralConfig(**_SIZES, num_local_experts=4),
     "bloom_alibi": lambda: tf.BloomConfig(vocab_size=512, hidden_size=32, n_layer=2, n_head=4),
     "mamba": lambda: tf.MambaConfig(

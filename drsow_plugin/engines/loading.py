@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
+import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,13 +13,11 @@ import torch
 from drsow_plugin.config import ModelConfig
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.sources import Source, translated_errors
-from drsow_plugin.errors import ConfigError, MissingExtraError
+from drsow_plugin.errors import ConfigError
 from drsow_plugin.records import SideName
 
-logger = logging.getLogger(__name__)
 
-
-def resolve_device(config: ModelConfig) -> torch.device:
+def resolve_device(side: SideName, config: ModelConfig) -> torch.device:
     """Return where a side's weights go.
 
     Raises:
@@ -32,10 +30,10 @@ def resolve_device(config: ModelConfig) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(config.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"device={config.device!r} cannot be used here: {str(error).splitlines()[0]} "
+            f"{side}_device={config.device!r} cannot be used here: {str(error).splitlines()[0]} "
             "Use 'cpu', or 'cuda:N' with a GPU that torch sees."
         ) from error
     return device
@@ -59,7 +57,7 @@ class Weights:
         """
         from transformers import AutoModelForCausalLM
 
-        device = resolve_device(config)
+        device = resolve_device(side, config)
         arguments = source.arguments(config) | {"dtype": resolve_dtype(config, device)}
         if config.attn_implementation is not None:
             arguments["attn_implementation"] = config.attn_implementation
@@ -69,45 +67,47 @@ class Weights:
             arguments["device_map"] = _device_map(config.device_map)
         elif config.quantization is not None or device.type != "cpu":
             arguments["device_map"] = {"": str(device)}
-        with translated_errors(side, config):
-            self.model: Any = AutoModelForCausalLM.from_pretrained(source.name, **arguments)
+        with translated_errors(f"{side}={config.source!r}", config.revision):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source.name, output_loading_info=True, **arguments
+            )
+        self.model, report = loaded
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise ConfigError(
+                f"{side}={config.source!r}: the checkpoint lacks {len(missing)} weights of a "
+                f"{type(self.model).__name__}, such as {missing[0]}, so it is no whole causal "
+                "language model. A trained reward model or classifier cannot be a side."
+            )
         self.model.train(False)
-        self.network = Network(self.model)
+        with translated_errors(f"{side}={config.source!r}", config.revision):
+            self.network = Network(self.model)
         self._adapted: Any = None
 
     def add_adapter(self, side: SideName, config: ModelConfig) -> None:
         """Put a side's PEFT adapter on top, under the side's name; it is off until used.
 
         Raises:
-            ConfigError: It cannot be loaded, or does not work by changing weights.
-            MissingExtraError: PEFT is not installed.
+            ConfigError: It cannot be loaded, or does not belong to these weights.
         """
-        try:
-            from peft import PeftModel
-        except ImportError as error:
-            raise MissingExtraError(f"{side}_adapter", "peft") from error
+        from peft import PeftModel
+
         revision = {"revision": config.adapter_revision} if config.adapter_revision else {}
-        named = ModelConfig(source=str(config.adapter), revision=config.adapter_revision)
-        with translated_errors(side, named):
+        name = f"{side}_adapter={config.adapter!r}"
+        with translated_errors(name, config.adapter_revision), warnings.catch_warnings():
+            # Else PEFT goes on with random weights for what it did not find.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             if self._adapted is None:
                 self._adapted = PeftModel.from_pretrained(
                     self.model, config.adapter, adapter_name=side, **revision
                 )
             else:
                 self._adapted.load_adapter(config.adapter, adapter_name=side, **revision)
-        if self._adapted.peft_config[side].is_prompt_learning:
-            raise ConfigError(
-                f"{side}_adapter={config.adapter!r} adds virtual tokens to the prompt; only "
-                "adapters that change weights, such as LoRA, can be scored."
-            )
         self._adapted.eval()
 
-    def use(self, adapter: SideName | None) -> AbstractContextManager[None]:
-        """Return a context in which the named side's adapter, or none, is active."""
-        return self._active(adapter)
-
     @contextmanager
-    def _active(self, adapter: SideName | None) -> Iterator[None]:
+    def use(self, adapter: SideName | None) -> Iterator[None]:
+        """Return a context in which the named side's adapter, or none, is active."""
         if self._adapted is None:
             yield
         elif adapter is None:

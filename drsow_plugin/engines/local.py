@@ -87,7 +87,10 @@ class LocalEngine:
         """Return the longest rows that fit the budget together; always at least one."""
         length = len(pairs[waiting[0]]) - 1
         rows = min(max(1, self._batch_tokens // max(1, length)), self._batch_size)
-        return waiting[:rows]
+        limit = self._network.long_from
+        if limit is None or length <= limit:
+            return waiting[:rows]
+        return [index for index in waiting[:rows] if len(pairs[index]) - 1 > limit]
 
     def _try(self, batch: Sequence[TokenPair]) -> list[float] | None:
         """Score one batch, or halve the budget and return ``None`` when memory runs out."""

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from drsow_plugin.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,8 +28,12 @@ class Network:
 
         Args:
             model: A transformers causal language model in evaluation mode.
+
+        Raises:
+            ConfigError: It is not causal: a token changes the predictions before it.
         """
         self._model = model
+        self._check_causal()
         self._body: Any = None
         self._output_type: Any = None
         bodies = {id(body): body for body in (_decoder(model), model.base_model)}
@@ -88,6 +94,37 @@ class Network:
                 del self._body.forward
             else:
                 self._body.forward = own
+
+    @property
+    def long_from(self) -> int | None:
+        """How many tokens a row needs for the model to read a whole batch another way.
+
+        A model with LongRoPE chooses its position factors by the longest row of a batch, so
+        that rows on either side of this length must not share one.
+        """
+        config = self._model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+        kinds = {(rope or {}).get("rope_type"), (rope or {}).get("type")}
+        if "longrope" not in kinds:
+            return None
+        own = getattr(config, "original_max_position_embeddings", None)
+        return own or (rope or {}).get("original_max_position_embeddings")
+
+    @torch.inference_mode()
+    def _check_causal(self) -> None:
+        ids = torch.arange(8, device=self.device).remainder(self.vocab_size).unsqueeze(0)
+        other = ids.clone()
+        other[0, -1] = 0
+        before, after = (
+            self._model(input_ids=i, use_cache=False).logits[0, :-1] for i in (ids, other)
+        )
+        moved = (before - after).abs().max()
+        rounding = max(50 * torch.finfo(before.dtype).eps, 1e-4)
+        if moved > rounding * before.std():
+            raise ConfigError(
+                f"a {type(self._model).__name__} is not causal: a token changes the predictions "
+                "before it, so it gives no log-prob of a response."
+            )
 
     @torch.inference_mode()
     def _check(self, body: Any) -> bool:

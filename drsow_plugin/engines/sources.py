@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drsow_plugin.config import ModelConfig
-from drsow_plugin.errors import ConfigError, HubError, MissingExtraError
+from drsow_plugin.errors import ConfigError, DrSoWError, HubError, MissingExtraError
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.records import SideName
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
 _HASHED = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
 
 
@@ -59,7 +62,12 @@ def locate(side: SideName, config: ModelConfig) -> Source:
 
         path = demo_model()
         return Source(str(path.parent), path.name, local=True)
-    path = Path(config.source).expanduser()
+    path = Path(config.source).expanduser().resolve()
+    if path.exists() and config.revision is not None:
+        raise ConfigError(
+            f"{side}_revision={config.revision!r} has no effect: {config.source!r} is on this "
+            "machine. Leave it out, or give a Hub id."
+        )
     if path.is_file():
         if path.suffix != ".gguf":
             raise ConfigError(
@@ -91,7 +99,9 @@ def load_config(side: SideName, config: ModelConfig, source: Source) -> Pretrain
     from transformers import AutoConfig
 
     loaded: PretrainedConfig = _load(
-        side, config, lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config))
+        f"{side}={config.source!r}",
+        config,
+        lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config)),
     )
     return loaded
 
@@ -104,16 +114,17 @@ def load_tokenizer(side: SideName, config: ModelConfig, source: Source) -> PreTr
     """
     from transformers import AutoTokenizer
 
-    name, arguments = source.name, source.arguments(config)
+    label, name, arguments = f"{side}={config.source!r}", source.name, source.arguments(config)
     if config.tokenizer is not None:
-        name, arguments = config.tokenizer, {"trust_remote_code": config.trust_remote_code}
+        label, name = f"{side}_tokenizer={config.tokenizer!r}", config.tokenizer
+        arguments = {"trust_remote_code": config.trust_remote_code}
     elif source.local and source.gguf_file is None and not _has_tokenizer(Path(name)):
         raise ConfigError(
             f"{side}={config.source!r}: the folder holds no tokenizer. Save one there, or "
             f"name one with {side}_tokenizer=…."
         )
     tokenizer: PreTrainedTokenizerBase = _load(
-        side, config, lambda: AutoTokenizer.from_pretrained(name, **arguments)
+        label, config, lambda: AutoTokenizer.from_pretrained(name, **arguments)
     )
     return tokenizer
 
@@ -136,7 +147,10 @@ def read_template(
                 f"{side}_template={config.template!r}: no such file. Valid: 'tokenizer' (the "
                 "tokenizer's own), 'none' (a plain LM), or the path of a Jinja file."
             )
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{side}_template={config.template!r}: {error}") from error
     try:
         return str(tokenizer.get_chat_template())
     except ValueError as error:
@@ -162,17 +176,29 @@ def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | No
                 f"{side}_adapter={config.adapter!r} is a folder without an adapter_config.json. "
                 "Give the folder that PEFT's save_pretrained wrote."
             )
+        _check_adapter(side, config, folder / "adapter_config.json")
         return identity(Source(str(folder), None, local=True), None)
     if not _HUB_ID.fullmatch(config.adapter):
         raise ConfigError(f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id.")
     from huggingface_hub import hf_hub_download
 
-    named = replace(config, source=config.adapter, revision=config.adapter_revision)
-    with translated_errors(side, named):
+    with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
         file = hf_hub_download(
             config.adapter, "adapter_config.json", revision=config.adapter_revision
         )
+    _check_adapter(side, config, Path(file))
     return {"revision": Path(file).parent.name}  # the Hub cache names snapshots by commit
+
+
+def _check_adapter(side: SideName, config: ModelConfig, file: Path) -> None:
+    kind = str(json.loads(file.read_text(encoding="utf-8")).get("peft_type"))
+    if kind in _VIRTUAL_TOKENS:
+        raise ConfigError(
+            f"{side}_adapter={config.adapter!r} adds virtual tokens to the prompt ({kind}); only "
+            "adapters that change weights, such as LoRA, can be scored."
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise MissingExtraError(f"{side}_adapter", "peft")
 
 
 def identity(source: Source, commit: str | None) -> dict[str, Any]:
@@ -201,26 +227,27 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _load(side: SideName, config: ModelConfig, load: Callable[[], T]) -> T:
-    with translated_errors(side, config):
+def _load(name: str, config: ModelConfig, load: Callable[[], T]) -> T:
+    with translated_errors(name, config.revision):
         return load()
 
 
 @contextmanager
-def translated_errors(side: SideName, config: ModelConfig) -> Iterator[None]:
-    """Turn what the loaders raise into errors that say what to do."""
-    from huggingface_hub import errors as hub
-    from safetensors import SafetensorError
+def translated_errors(name: str, revision: str | None) -> Iterator[None]:
+    """Turn whatever the loaders raise into errors that say what to do.
 
-    name = f"{side}={config.source!r}"
+    Args:
+        name: What is being loaded, as the option that named it.
+        revision: The revision that was asked for.
+    """
+    from huggingface_hub import errors as hub
+
     try:
         with _quiet_hub():
             yield
-    except ImportError as error:
-        if "gguf" in str(error).lower():
-            raise MissingExtraError(f"{name}: reading a GGUF file", "gguf") from error
-        raise ConfigError(f"{name}: {_first_line(error)}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except DrSoWError:
+        raise
+    except Exception as error:  # the loaders have no common error, and run code of the model's
         for cause in _chain(error):
             if isinstance(cause, hub.GatedRepoError):
                 raise HubError(
@@ -228,9 +255,7 @@ def translated_errors(side: SideName, config: ModelConfig) -> Iterator[None]:
                     "with 'hf auth login'."
                 ) from error
             if isinstance(cause, hub.RevisionNotFoundError):
-                raise HubError(
-                    f"{name}: the repository has no revision {config.revision!r}."
-                ) from error
+                raise HubError(f"{name}: the repository has no revision {revision!r}.") from error
             if isinstance(cause, hub.RepositoryNotFoundError):
                 raise HubError(
                     f"{name}: no such folder here and no such repository on the Hub. Check the "

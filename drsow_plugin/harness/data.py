@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import datasets
 
-from drsow_plugin.errors import DataError, HubError
+from drsow_plugin.errors import DataError, HubError, unknown_name
 from drsow_plugin.prompts import as_preference
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
@@ -90,8 +90,16 @@ def preference(**metadata: Any) -> Splits:
 
 
 def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the user said of the data set, out of all that lm-eval passes on."""
+    """Return what the user said of the data set, out of all that lm-eval passes on.
+
+    Raises:
+        DataError: A name looks like one of these and is not.
+    """
     names = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
+    known = {*names, *(f"{column}_column" for column in COLUMNS), "data_sha256"}
+    for name in metadata:
+        if (name.startswith("data_") or name.endswith("_column")) and name not in known:
+            raise DataError(unknown_name("name in --metadata", name, known - {"data_sha256"}))
     return {names[k]: str(v) for k, v in metadata.items() if k in names and v is not None}
 
 
@@ -113,6 +121,11 @@ def _load_local(
         return datasets.load_from_disk(str(path))
     if path.is_dir():
         return _load_hub(str(path), options)
+    if options.get("split") not in (None, "filtered"):
+        raise DataError(
+            f"{data} is a single file, which has no split {options['split']!r}. Leave data_split "
+            "out, or give a folder or a Hub id."
+        )
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     reader = _READERS.get(suffix)
     if reader is None:
@@ -120,9 +133,9 @@ def _load_local(
             f"{data}: cannot tell the format from the ending {suffix!r}. Valid: "
             f"{', '.join(sorted(_READERS))} (also with .gz), or the folder of a saved data set."
         )
-    if path.stat().st_size == 0 or _is_blank(path):
-        raise DataError(f"{data} is empty. Give a data set with at least one row.")
     try:
+        if _is_blank(path):
+            raise DataError(f"{data} is empty. Give a data set with at least one row.")
         return datasets.load_dataset(reader, data_files={"test": str(path)}, split="test")
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
@@ -180,7 +193,8 @@ def _normalised(data: datasets.Dataset, name: str, columns: Mapping[str, str]) -
     kept = [column for column in ("subset", "id") if column in data.column_names]
 
     def one(row: dict[str, Any], index: int) -> dict[str, Any]:
-        values = {column: row.get(columns.get(column, column)) for column in COLUMNS}
+        names = {column: columns.get(column, column) for column in COLUMNS}
+        values = {column: row[name] for column, name in names.items() if name in row}
         preference = as_preference(values, f"{name}, row {index}")
         return {
             "prompt": [dict(message) for message in preference.prompt],

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CACHE_KEY = "drsow-fingerprint"
+_SCORED, _WITHOUT_REWARD, _TRUNCATED = _COUNTED = (
+    "responses_scored",
+    "responses_without_reward",
+    "responses_with_truncated_prompt",
+)
 
 
 @register_model("drsow")
@@ -62,10 +67,24 @@ class DrSoWLM(LM):
         options.setdefault("batch_size", _row_limit(batch_size, max_batch_size))
         options["device"] = self._place(device)
         self.drsow = DrSoW.from_config(parse_pair(options))
-        self._notes: Counter[str] = Counter()
-        self._without_reward = 0
-        self._scored = 0
-        self._truncated = 0
+        self._counts: Counter[str] = Counter()
+
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> DrSoWLM:
+        """Open a pair from lm-eval's ``name=value,…``; see :meth:`create_from_arg_obj`."""
+        from lm_eval.utils import simple_parse_args_string
+
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> DrSoWLM:
+        """Open a pair; what ``--model_args`` says goes before lm-eval's own arguments."""
+        given = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        return cls(**{**given, **arg_dict})
 
     def _place(self, device: str | None) -> str | None:
         import torch
@@ -73,9 +92,8 @@ class DrSoWLM(LM):
         if self._state is not None:
             self._device = self._state.device
             return str(self._state.device)
-        if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
-            logger.info("device %s: torch sees no GPU, using the CPU", device)
-            device = None
+        if device in ("cuda", "cuda:0") and not torch.cuda.is_available():
+            device = None  # lm-eval's default, which it gives on a machine without a GPU too
         self._device = torch.device(device or "cpu")
         return device
 
@@ -100,15 +118,23 @@ class DrSoWLM(LM):
                         "or a preference task of drsow-plugin."
                     )
         contexts = [request.args[0] for request in requests]
+        if self.cache_hook.dbdict is not None:
+            _check_distinct(contexts)
         prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
         rewards = self.drsow.score(prompts, [request.args[1] for request in requests])
-        for reward in rewards:
-            self._notes.update(reward.notes)
         missing = [reward.reason for reward in rewards if reward.reward is None]
-        self._scored += len(rewards)
-        self._truncated += sum(r.strong_truncated + r.weak_truncated > 0 for r in rewards)
-        self._without_reward += len(missing)
+        for reward in rewards:
+            self._counts.update(reward.notes)
+            self._counts[_SCORED] += 1
+            self._counts[_WITHOUT_REWARD] += reward.reward is None
+            self._counts[_TRUNCATED] += reward.strong_truncated + reward.weak_truncated > 0
         if missing:
+            for request in requests:
+                if not isinstance(request, PreferenceInstance):
+                    raise ConfigError(
+                        f"A response has no reward, which the task {request.task_name!r} cannot "
+                        f"take: {missing[0]}"
+                    )
             logger.warning(
                 "%d of %d responses have no reward; the first: %s",
                 len(missing),
@@ -175,10 +201,9 @@ class DrSoWLM(LM):
             "drsow": {
                 **self.drsow.describe(),
                 "fingerprint": self.drsow.fingerprint,
-                "responses_scored": self._scored,
-                "responses_without_reward": self._without_reward,
-                "responses_with_truncated_prompt": self._truncated,
-                "notes": dict(self._notes),
+                "devices": self.drsow.devices,
+                **{name: self._counts[name] for name in _COUNTED},
+                "notes": {k: n for k, n in self._counts.items() if k not in _COUNTED},
             }
         }
 
@@ -196,9 +221,14 @@ class DrSoWLM(LM):
             return [obj]
         import torch
 
-        gathered = [None] * self.world_size if self.rank == dst else None
-        torch.distributed.gather_object(obj, gathered, dst=dst)
-        return gathered
+        gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
+        counts, self._counts = self._counts, Counter()
+        torch.distributed.gather_object((obj, counts), gathered, dst=dst)
+        if gathered is None:
+            return None
+        for _, others in gathered:
+            self._counts.update(others)
+        return [theirs for theirs, _ in gathered]
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -207,14 +237,38 @@ class DrSoWLM(LM):
 
 
 def _launched_state() -> Any:
-    """Return accelerate's state in a data-parallel launch, else ``None``."""
+    """Return accelerate's state in a data-parallel launch, else ``None``.
+
+    Raises:
+        ConfigError: The processes do not find each other.
+    """
     import os
 
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes < 2:
         return None
+    import torch
     from accelerate import PartialState
 
-    return PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.num_processes != processes:
+        raise ConfigError(
+            f"This is one of {processes} processes (WORLD_SIZE), of which accelerate sees "
+            f"{state.num_processes}. Start them with 'accelerate launch' or torchrun."
+        )
+    return state
+
+
+def _check_distinct(contexts: Sequence[str]) -> None:
+    """Refuse prompts that lm-eval's response cache, which keys by text, would mix up."""
+    seen: dict[str, object] = {}
+    for context in contexts:
+        messages = context.messages if isinstance(context, ChatContext) else None
+        if seen.setdefault(str(context), messages) != messages:
+            raise ConfigError(
+                f"--use_cache cannot tell two prompts apart that read the same: {context!r:.80}. "
+                "Run without it."
+            )
 
 
 def _with_strong(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ compared is the reward, for ``--model hf`` the model's own likelihood of the res
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,9 +16,10 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from drsow_plugin.harness.context import ChatContext, PreferenceInstance
+from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
 from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
-from drsow_plugin.prompts import as_messages, plain_text
+from drsow_plugin.hashing import text_sha256
+from drsow_plugin.prompts import as_messages, is_prefill
 from drsow_plugin.records import Message
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, is_complete, section_score
 
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def _metric(
-    name: str, aggregation: str | Callable[..., float], *, higher_is_better: bool = True
+    name: str, aggregation: str | Callable[..., object], *, higher_is_better: bool = True
 ) -> dict[str, Any]:
     return {
         "metric": name,
@@ -60,7 +62,7 @@ class PreferenceTask(ConfigurableTask):
             config={
                 "test_split": "test",
                 "output_type": "loglikelihood",
-                "doc_to_text": lambda doc: plain_text(doc["prompt"]),
+                "doc_to_text": lambda doc: context_text(doc["prompt"]),
                 "doc_to_target": lambda doc: doc["chosen"],
                 "process_results": preference_metrics,
                 "metric_list": PREFERENCE_METRICS,
@@ -71,9 +73,10 @@ class PreferenceTask(ConfigurableTask):
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         """Load the data that the task file names, with what the user said by ``--metadata``."""
-        self.dataset = self.config.custom_dataset(
-            **{**(self.config.metadata or {}), **(dataset_kwargs or {})}
-        )
+        metadata = dict(self.config.metadata or {})
+        self.dataset = self.config.custom_dataset(**{**metadata, **(dataset_kwargs or {})})
+        rows = "\n".join(json.dumps(row) for row in self.dataset["test"])
+        self.config.metadata = {**metadata, "data_sha256": text_sha256(rows)}
 
     def fewshot_context(
         self,
@@ -88,9 +91,8 @@ class PreferenceTask(ConfigurableTask):
         """Return the prompt: rendered by the model's template, or as plain text."""
         messages = _with_system(doc["prompt"], system_instruction)
         if apply_chat_template and chat_template is not None:
-            prefill = bool(messages) and messages[-1]["role"] == "assistant"
-            return chat_template(messages, add_generation_prompt=not prefill)
-        return ChatContext(plain_text(messages), messages)
+            return chat_template(messages, add_generation_prompt=not is_prefill(messages))
+        return ChatContext(context_text(messages), messages)
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the two requests of a pair, the chosen response first."""
