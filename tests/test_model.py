@@ -96,11 +96,11 @@ def test_truncated_prompts_are_counted(strong: str, weak: str, preference_file: 
 def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: str) -> None:
     lm = DrSoWLM(strong=strong, weak=weak, overflow="skip")
     request = Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("arc_easy", 0, 1))
-    with pytest.raises(ConfigError, match="which the task 'arc_easy' cannot take"):
+    with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .*overflow=skip"):
         lm.loglikelihood([request])
     mean = DrSoWLM(strong=strong, weak=weak, reduction="mean", end_of_turn=False)
     empty = Instance("loglikelihood", {}, ("Q?", ""), 0, ("arc_easy", 0, 1))
-    with pytest.raises(ConfigError, match=r"'arc_easy' cannot take: .* no tokens"):
+    with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .* no tokens"):
         mean.loglikelihood([empty])
 
 

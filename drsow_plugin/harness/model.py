@@ -102,21 +102,16 @@ class DrSoWLM(LM):
     ) -> list[tuple[float, bool]]:
         """Return ``(reward, False)`` for each (prompt, response), in nats.
 
-        A response without a reward (``overflow=skip``) gives NaN to the preference tasks,
-        which count it, and is an error for any other task.
+        A response without a reward gives NaN to the preference tasks, which count it, and is an
+        error for any other task.
 
         Raises:
-            ConfigError: ``overflow=skip`` with a task that cannot take a missing reward.
+            ConfigError: A reward is, or may be, missing in a task that cannot take that.
             DataError: A row cannot be scored.
         """
-        if self.drsow.scoring.overflow != "error":
-            for request in requests:
-                if not isinstance(request, PreferenceInstance):
-                    raise ConfigError(
-                        f"overflow={self.drsow.scoring.overflow} leaves rows without a reward, "
-                        f"which the task {request.task_name!r} cannot take. Use overflow=error, "
-                        "or a preference task of drsow-plugin."
-                    )
+        overflow = self.drsow.scoring.overflow
+        if overflow != "error":
+            _require_preference_tasks(requests, f"overflow={overflow}")
         contexts = [request.args[0] for request in requests]
         if self.cache_hook.dbdict is not None:
             _check_distinct(contexts)
@@ -129,12 +124,7 @@ class DrSoWLM(LM):
             self._counts[_WITHOUT_REWARD] += reward.reward is None
             self._counts[_TRUNCATED] += reward.strong_truncated + reward.weak_truncated > 0
         if missing:
-            for request in requests:
-                if not isinstance(request, PreferenceInstance):
-                    raise ConfigError(
-                        f"A response has no reward, which the task {request.task_name!r} cannot "
-                        f"take: {missing[0]}"
-                    )
+            _require_preference_tasks(requests, str(missing[0]))
             logger.warning(
                 "%d of %d responses have no reward; the first: %s",
                 len(missing),
@@ -257,6 +247,16 @@ def _launched_state() -> Any:
             f"{state.num_processes}. Start them with 'accelerate launch' or torchrun."
         )
     return state
+
+
+def _require_preference_tasks(requests: Sequence[Instance], why: str) -> None:
+    """Refuse tasks that would take NaN, which stands for a missing reward, for a number."""
+    for request in requests:
+        if not isinstance(request, PreferenceInstance):
+            raise ConfigError(
+                f"The task {request.task_name!r} cannot take a response without a reward ({why}). "
+                "Use overflow=error, or a preference task of drsow-plugin."
+            )
 
 
 def _check_distinct(contexts: Sequence[str]) -> None:
