@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tiny
 import torch
+import transformers as tf
 
 from drsow_plugin import ConfigError, DrSoW
 
@@ -28,9 +30,6 @@ def test_the_dtype_of_a_side(strong: str, weak: str) -> None:
 def test_the_dtype_on_a_cpu_is_float32_whatever_the_checkpoint_says(
     tmp_path_factory: pytest.TempPathFactory, strong: str, weak: str
 ) -> None:
-    import tiny
-    import transformers as tf
-
     folder = tmp_path_factory.mktemp("bf16")
     tiny.save(folder, seed=5)
     model = tf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
@@ -76,3 +75,21 @@ def test_repeated_scoring_loads_once(strong: str, weak: str) -> None:
 def test_a_device_map_that_makes_no_sense(strong: str, weak: str) -> None:
     with pytest.raises(ConfigError, match=r"weak=.*could not be loaded"):
         DrSoW(strong, weak, weak_device_map="everywhere").score(PROMPTS, RESPONSES)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_side(tmp_path_factory: pytest.TempPathFactory, strong: str, bits: int) -> None:
+    sizes = {**tiny._SIZES, "hidden_size": 128, "intermediate_size": 256}  # bitsandbytes' blocks
+    folder = tmp_path_factory.mktemp("wide")
+    tf.LlamaForCausalLM(tf.LlamaConfig(**sizes)).save_pretrained(folder)
+    tiny.tokenizer("gpt2_bos").save_pretrained(folder)
+    config = {"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}
+    drsow = DrSoW(strong, str(folder), device="cpu", weak_quantization=config)
+    kinds = {type(module).__name__ for module in loaded(drsow, "weak").modules()}
+    assert {8: "Linear8bitLt", 4: "Linear4bit"}[bits] in kinds
+    assert drsow.describe()["weak"]["quantization"] == config
+    usual = DrSoW(strong, str(folder), device="cpu")
+    assert drsow.fingerprint != usual.fingerprint
+    for a, b in zip(drsow.score(PROMPTS, RESPONSES), usual.score(PROMPTS, RESPONSES), strict=True):
+        assert a.weak_logprob == pytest.approx(b.weak_logprob, abs=0.5)
+        assert a.weak_logprob != b.weak_logprob and a.strong_logprob == b.strong_logprob
