@@ -158,6 +158,7 @@ def test_a_section_with_the_right_total_and_wrong_subsets_is_not_complete() -> N
 def test_a_limited_run_is_partial_too(tmp_path: Path) -> None:
     metadata = save(rewardbench_rows(), tmp_path)
     results = run(Scorer(len), ["rewardbench_safety"], metadata=metadata, limit=50)
+    assert isinstance(results["results"]["rewardbench_safety"]["donotanswer/acc,none"], Partial)
     assert isinstance(results["results"]["rewardbench_safety"]["score,none"], Partial)
 
 

@@ -21,7 +21,7 @@ from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metric
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import as_messages, is_prefill
 from drsow_plugin.records import Message
-from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, is_complete, section_score
+from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, Partial, is_complete, section_score
 
 logger = logging.getLogger(__name__)
 
@@ -203,10 +203,10 @@ def rewardbench_metrics(
     }
 
 
-def mean_where_given(values: Iterable[float | None]) -> float:
-    """Return the mean of the values that are not ``None``; NaN if there is none."""
+def mean_where_given(values: Iterable[float | None]) -> float | Partial:
+    """Return the mean of the values that are not ``None``; if there is none, ``Partial``."""
     given = [value for value in values if value is not None]
-    return math.fsum(given) / len(given) if given else math.nan
+    return math.fsum(given) / len(given) if given else Partial()
 
 
 def count_missing(subsets: frozenset[str], present: Iterable[str]) -> int:
