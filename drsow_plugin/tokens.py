@@ -26,8 +26,7 @@ SPLIT_APART = "prompt and response merge when tokenised together; tokenised apar
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
 
-# What rendering may raise: the template's own complaints, text where there is none, and a
-# message to continue that the template does not keep.
+# What rendering may raise: the template's own complaints, and what it trips over.
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError)
 
 _PROBE_PROMPT, _PROBE_RESPONSE = "What is asked?", "drsow-probe-response"
@@ -86,7 +85,7 @@ class Renderer:
         """
         text, prompt_ids, notes = self._prompt(messages, where)
         prefill = is_prefill(messages)
-        continuation = response if prefill or self._template is None else self._glue + response
+        continuation = response if prefill else self._glue + response
         joint = self._ids(text + continuation)
         start = (self._start,) if self._template is None else ()
         if (*start, *joint)[: len(prompt_ids)] == prompt_ids:
@@ -125,20 +124,18 @@ class Renderer:
         return prompt
 
     def _render_prompt(self, messages: list[Message], where: str) -> tuple[str, tuple[str, ...]]:
-        system = _starts_with_system(messages) and bool(messages[0].get("content"))
+        notes: tuple[str, ...] = ()
+        if self._must_merge(messages):
+            messages, notes = _merge_system(messages, where), (SYSTEM_MERGED,)
         try:
             text = self._render_turns(messages)
-            if not system or not _left_out(messages, text):
-                return text, _left_out(messages, text)
-        except _REFUSALS as error:
-            if not system:
-                raise TemplateError(_refusal(where, error)) from error
-        try:
-            merged = _merge_system(messages, where)
-            text = self._render_turns(merged)
-            return text, (SYSTEM_MERGED, *_left_out(merged, text))
         except _REFUSALS as error:
             raise TemplateError(_refusal(where, error)) from error
+        return text, notes + _left_out(messages, text)
+
+    def _must_merge(self, messages: Sequence[Message]) -> bool:
+        starts_with_system = bool(messages) and messages[0]["role"] == "system"
+        return starts_with_system and not self._takes_system
 
     def _render_turns(self, messages: Sequence[Message]) -> str:
         """Render a prompt up to where the response begins.
@@ -163,7 +160,7 @@ class Renderer:
     def _keeps(self, messages: list[Message], text: str, response: str) -> bool:
         """Tell whether the template, given the finished conversation, keeps it as scored."""
         try:
-            if _starts_with_system(messages) and SYSTEM_MERGED in self._prompt(messages, "")[2]:
+            if self._must_merge(messages):
                 messages = _merge_system(messages, "")
             full = self._render(
                 [*messages, {"role": "assistant", "content": response}], prompt=False
@@ -214,7 +211,7 @@ class Renderer:
         )
 
     def _probe_template(self, end_of_turn: bool) -> None:
-        """Learn what the template writes between prompt and response, and after it."""
+        """Learn what the template writes around a response, and if it has a system role."""
         turn: list[Message] = [{"role": "user", "content": _PROBE_PROMPT}]
         reply: Message = {"role": "assistant", "content": _PROBE_RESPONSE}
         try:
@@ -234,6 +231,11 @@ class Renderer:
         self._glue = glue if not glue.strip() else ""
         if end_of_turn:
             self._end_ids = self._end_of_turn(after)
+        try:
+            system = {"role": "system", "content": _PROBE_RESPONSE}
+            self._takes_system = _PROBE_RESPONSE in self._render([system, *turn], prompt=True)
+        except _REFUSALS:
+            self._takes_system = False
 
     def _end_of_turn(self, after: str) -> tuple[int, ...]:
         """Return the ids of the first special token in ``after`` and what stands before it."""
@@ -271,17 +273,13 @@ def _left_out(messages: Sequence[Message], text: str) -> tuple[str, ...]:
     return ()
 
 
-def _starts_with_system(messages: Sequence[Message]) -> bool:
-    return bool(messages) and messages[0]["role"] == "system"
-
-
 def _merge_system(messages: Sequence[Message], where: str) -> list[Message]:
     """Return the messages with the system text put before the first user turn's text."""
     system, rest = messages[0], list(messages[1:])
     for position, message in enumerate(rest):
         if message["role"] == "user":
-            text = f"{system['content']}\n\n{message['content']}"
-            rest[position] = {**message, "content": text}
+            texts = (system.get("content"), message.get("content"))
+            rest[position] = {**message, "content": "\n\n".join(filter(None, texts))}
             return rest
     raise TemplateError(
         f"{where}: the chat template takes no system message, and there is no user turn to "

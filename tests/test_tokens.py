@@ -161,6 +161,19 @@ def test_a_system_message_that_the_template_takes_is_not_merged() -> None:
     assert "<|im_start|>system\nWrite" in decode("bytes", pair.prompt_ids)
 
 
+def test_a_rewritten_earlier_turn_does_not_move_the_system_message() -> None:
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nIt is Paris."}
+    pair = renderer("bytes", "thinking").encode([SYSTEM, USER[0], thought, TURNS[2]], "Rome.", "")
+    assert SYSTEM_MERGED not in pair.notes and LEFT_OUT in pair.notes
+    assert f"<|im_start|>system\n{SYSTEM['content']}" in decode("bytes", pair.prompt_ids)
+
+
+def test_an_empty_system_message_adds_nothing() -> None:
+    made = renderer("bytes", "gemma")
+    pair = made.encode([{"role": "system", "content": ""}, *USER], "It is Paris.", "row 0")
+    assert pair.prompt_ids == made.encode(USER, "It is Paris.", "row 0").prompt_ids
+
+
 def test_a_conversation_that_the_template_refuses_names_the_row() -> None:
     with pytest.raises(TemplateError, match=r"row 7.*roles must alternate"):
         renderer("bytes", "mistral").encode([*USER, *USER], "Paris.", "row 7")
