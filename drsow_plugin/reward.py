@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -19,6 +18,7 @@ else:
 
 from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
 from drsow_plugin.errors import DataError, NonFiniteError
+from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import as_messages, check_text
 from drsow_plugin.records import (
     LogProb,
@@ -117,7 +117,7 @@ class DrSoW:
 
         Returns:
             One reward for each row, in order. A row's reward does not depend on the other
-            rows beyond rounding (about 1e-4 nats in float32).
+            rows beyond rounding.
 
         Raises:
             DataError: A row is not what it should be, or too long (``overflow="error"``).
@@ -239,5 +239,4 @@ class DrSoW:
         """A hash of everything that changes a reward: weights, templates and policies."""
         description = self.describe()
         del description["versions"]
-        text = json.dumps(description, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return text_sha256(json.dumps(description, sort_keys=True))
