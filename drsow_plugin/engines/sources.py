@@ -58,6 +58,8 @@ def locate(side: SideName, config: ModelConfig) -> Source:
         ConfigError: Nothing lies there, and the name cannot be a Hub id.
     """
     if config.source == "demo":
+        if config.revision is not None:
+            raise ConfigError(f"{side}_revision has no effect on the demo model. Leave it out.")
         from drsow_plugin.demo import demo_model
 
         path = demo_model()
@@ -191,7 +193,8 @@ def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | No
 
 
 def _check_adapter(side: SideName, config: ModelConfig, file: Path) -> None:
-    kind = str(json.loads(file.read_text(encoding="utf-8")).get("peft_type"))
+    with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
+        kind = str(json.loads(file.read_text(encoding="utf-8")).get("peft_type"))
     if kind in _VIRTUAL_TOKENS:
         raise ConfigError(
             f"{side}_adapter={config.adapter!r} adds virtual tokens to the prompt ({kind}); only "
