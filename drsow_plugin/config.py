@@ -161,6 +161,26 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
     return config
 
 
+def as_options(config: PairConfig) -> dict[str, Any]:
+    """Return the options that :func:`parse_pair` makes this configuration of; no defaults."""
+    options: dict[str, Any] = {}
+    for side in SIDES:
+        model = getattr(config, side)
+        for entry in fields(ModelConfig):
+            value = getattr(model, entry.name)
+            if entry.name == "source":
+                options[side] = value
+            elif value != entry.default:
+                options[f"{side}_{entry.name}"] = value
+    for entry in fields(Scoring):
+        if getattr(config.scoring, entry.name) != entry.default:
+            options[entry.name] = getattr(config.scoring, entry.name)
+    for name in ("batch_tokens", "batch_size"):
+        if getattr(config, name) is not None:
+            options[name] = getattr(config, name)
+    return options
+
+
 def _parse_side(side: SideName, options: Mapping[str, Any]) -> ModelConfig:
     source = options.get(side)
     if source is not None and not isinstance(source, (str, os.PathLike)):

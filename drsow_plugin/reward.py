@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence, Set, Sized
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -17,8 +17,9 @@ else:
     from typing_extensions import Unpack
 
 from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
-from drsow_plugin.errors import DataError, NonFiniteError
+from drsow_plugin.errors import ConfigError, DataError, NonFiniteError, unknown_name
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.progress import token_progress
 from drsow_plugin.prompts import as_messages, check_text
 from drsow_plugin.records import (
     LogProb,
@@ -33,10 +34,14 @@ from drsow_plugin.records import (
 if TYPE_CHECKING:
     from drsow_plugin.sides import Side
 
+OnError = Literal["raise", "null"]
+
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
 
 SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
+
+_NOTHING = TokenPair((), ())
 
 
 def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> float:
@@ -58,6 +63,19 @@ def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> floa
     if reduction == "mean":
         return strong.total / strong.num_tokens - weak.total / weak.num_tokens
     return strong.total - weak.total
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row for both sides, or why it cannot be had."""
+
+    strong: TokenPair = _NOTHING
+    weak: TokenPair = _NOTHING
+    problem: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        return not (self.problem or self.strong.reason or self.weak.reason)
 
 
 class DrSoW:
@@ -107,13 +125,27 @@ class DrSoW:
         """The policies in force."""
         return self.config.scoring
 
-    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Reward]:
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        *,
+        on_error: OnError = "raise",
+        token_logprobs: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Reward]:
         """Score responses to prompts.
 
         Args:
             prompts: One for each response; a string is a single user turn. Where the last
                 message is the assistant's, the response continues it.
             responses: Scored as given; never stripped, never cut.
+            on_error: ``raise`` stops at the first row that cannot be scored; ``null`` gives
+                such rows no reward and a reason.
+            token_logprobs: Whether to return the log-prob of each response token too.
+            progress: Called with the tokens just dealt with and the tokens of this call, of
+                both sides and prompts included; ``None`` shows a bar on stderr when scoring
+                takes a while.
 
         Returns:
             One reward for each row, in order. A row's reward does not depend on the other
@@ -123,87 +155,93 @@ class DrSoW:
             DataError: A row is not what it should be, or too long (``overflow="error"``).
             NonFiniteError: A log-prob came out as NaN or infinite; names the row.
         """
-        for name, given in (("prompts", prompts), ("responses", responses)):
-            if isinstance(given, (str, bytes, Mapping, Set)) or not hasattr(given, "__len__"):
-                raise DataError(
-                    f"{name} is a list with one entry for each row, got {type(given).__name__}."
-                )
-        if len(prompts) != len(responses):
-            raise DataError(
-                f"prompts and responses differ in length: {len(prompts)} prompts, "
-                f"{len(responses)} responses. Give one prompt for each response."
-            )
-        pairs = self._tokenise(prompts, responses)
-        usable = [
-            row for row in range(len(responses)) if not any(pairs[s][row].reason for s in SIDES)
+        _check_lists(prompts, responses)
+        if on_error not in get_args(OnError):
+            raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
+        rows = [
+            self._tokenise(index, prompt, response, on_error)
+            for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         ]
+        usable = [index for index, row in enumerate(rows) if row.is_usable]
         if usable:
             for side in SIDES:  # both are loaded before either scores
                 _ = self._sides[side].engine
-        logprobs = {side: self._logprobs(side, pairs[side], usable) for side in SIDES}
-        strong, weak = logprobs["strong"], logprobs["weak"]
+        total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
+        scored: dict[SideName, dict[int, LogProb]] = {}
+        with token_progress(progress, total) as advance:
+            for side in SIDES:
+                pairs = [getattr(rows[index], side) for index in usable]
+                strict = on_error == "raise"
+                logprobs = self._logprobs(side, pairs, usable, advance, token_logprobs, strict)
+                scored[side] = dict(zip(usable, logprobs, strict=True))
         return [
-            self._result(pairs["strong"][row], pairs["weak"][row], strong.get(row), weak.get(row))
-            for row in range(len(responses))
+            self._result(row, scored["strong"].get(index), scored["weak"].get(index))
+            for index, row in enumerate(rows)
         ]
 
-    def _tokenise(
-        self, prompts: Sequence[Prompt], responses: Sequence[str]
-    ) -> dict[SideName, list[TokenPair]]:
-        pairs: dict[SideName, list[TokenPair]] = {side: [] for side in SIDES}
-        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+    def _tokenise(self, index: int, prompt: Prompt, response: str, on_error: OnError) -> _Row:
+        where = f"row {index}"
+        try:
             if not isinstance(response, str):
-                raise DataError(
-                    f"row {row}: a response is a string, got {type(response).__name__}."
-                )
-            check_text(response, f"row {row}, response")
-            messages = as_messages(prompt, f"row {row}")
-            for side in SIDES:
-                pairs[side].append(self._sides[side].tokenise(messages, response, f"row {row}"))
-        return pairs
+                raise DataError(f"{where}: a response is a string, got {type(response).__name__}.")
+            check_text(response, f"{where}, response")
+            messages = as_messages(prompt, where)
+            strong, weak = (self._sides[side].tokenise(messages, response, where) for side in SIDES)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            return _Row(problem=str(error).removeprefix(where).lstrip(":, "))
+        return _Row(strong, weak)
 
     def _logprobs(
-        self, side: SideName, pairs: Sequence[TokenPair], usable: Sequence[int]
-    ) -> dict[int, LogProb]:
-        if not usable:
-            return {}
-        try:
-            scored = self._sides[side].engine.logprobs([pairs[row] for row in usable], side)
-        except NonFiniteError as error:
-            row = usable[error.index]
-            raise NonFiniteError(
-                f"row {row}: under the {side} model {error}. The weights or the dtype overflow; "
-                f"try {side}_dtype=float32, and check the checkpoint.",
-                row,
-            ) from error
-        return dict(zip(usable, scored, strict=True))
-
-    def _result(
         self,
-        strong_pair: TokenPair,
-        weak_pair: TokenPair,
-        strong: LogProb | None,
-        weak: LogProb | None,
-    ) -> Reward:
-        named = (("strong", strong_pair), ("weak", weak_pair))
-        reasons = [f"{side}: {pair.reason}" for side, pair in named if pair.reason]
+        side: SideName,
+        pairs: Sequence[TokenPair],
+        indices: Sequence[int],
+        advance: Callable[[int], object],
+        per_token: bool,
+        strict: bool,
+    ) -> list[LogProb]:
+        if not pairs:
+            return []
+        try:
+            return self._sides[side].engine.logprobs(
+                pairs, advance, per_token=per_token, strict=strict
+            )
+        except NonFiniteError as error:
+            index = indices[error.index]
+            raise NonFiniteError(
+                f"row {index}: under the {side} model {error}. The weights or the dtype overflow; "
+                f"try {side}_dtype=float32, and check the checkpoint.",
+                index,
+            ) from error
+
+    def _result(self, row: _Row, strong: LogProb | None, weak: LogProb | None) -> Reward:
+        named = (("strong", row.strong), ("weak", row.weak))
+        reasons = [row.problem] if row.problem else []
+        reasons += [f"{side}: {pair.reason}" for side, pair in named if pair.reason]
+        for side, logprob in (("strong", strong), ("weak", weak)):
+            if logprob is not None and logprob.failure:
+                reasons.append(f"{side}: {logprob.failure}")
         value = None
-        if strong is not None and weak is not None:
+        if strong is not None and weak is not None and not reasons:
             if self.scoring.reduction == "mean" and not (strong.num_tokens and weak.num_tokens):
                 reasons.append("the response has no tokens, so its mean log-prob is not defined")
             else:
                 value = reward(strong, weak, self.scoring.reduction)
         return Reward(
             reward=value,
-            strong_logprob=strong.total if strong else None,
-            weak_logprob=weak.total if weak else None,
-            strong_tokens=len(strong_pair.response_ids),
-            weak_tokens=len(weak_pair.response_ids),
-            strong_truncated=strong_pair.truncated,
-            weak_truncated=weak_pair.truncated,
+            strong_logprob=strong.total if strong and not strong.failure else None,
+            weak_logprob=weak.total if weak and not weak.failure else None,
+            strong_tokens=len(row.strong.response_ids),
+            weak_tokens=len(row.weak.response_ids),
+            strong_truncated=row.strong.truncated,
+            weak_truncated=row.weak.truncated,
             reason="; ".join(reasons) or None,
             notes=tuple(f"{side}: {note}" for side, pair in named for note in pair.notes),
             scoring=self.scoring,
+            strong_token_logprobs=strong.token_logprobs if strong else None,
+            weak_token_logprobs=weak.token_logprobs if weak else None,
         )
 
     @property
@@ -236,7 +274,33 @@ class DrSoW:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that changes a reward: weights, templates and policies."""
-        description = self.describe()
-        del description["versions"]
-        return text_sha256(json.dumps(description, sort_keys=True))
+        """A hash of everything that changes a reward: weights, templates and policies.
+
+        Local files count by what is in them, wherever they lie; a Hub model by its commit.
+        """
+        identity = {
+            **{name: side.fingerprint() for name, side in self._sides.items()},
+            "scoring": asdict(self.scoring),
+            "scoring_version": SCORING_VERSION,
+        }
+        return text_sha256(json.dumps(identity, sort_keys=True))
+
+    @property
+    def pinned_config(self) -> PairConfig:
+        """The configuration with each Hub model's revision replaced by the commit in use."""
+        pinned = {name: side.pinned_config for name, side in self._sides.items()}
+        return replace(self.config, strong=pinned["strong"], weak=pinned["weak"])
+
+
+def _check_lists(prompts: object, responses: object) -> None:
+    for name, given in (("prompts", prompts), ("responses", responses)):
+        if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Sized):
+            raise DataError(
+                f"{name} is a list with one entry for each row, got {type(given).__name__}."
+            )
+    assert isinstance(prompts, Sized) and isinstance(responses, Sized)
+    if len(prompts) != len(responses):
+        raise DataError(
+            f"prompts and responses differ in length: {len(prompts)} prompts, "
+            f"{len(responses)} responses. Give one prompt for each response."
+        )

@@ -130,7 +130,7 @@ class Side:
     def _identity(self) -> tuple[object, ...]:
         """Return what decides the log-probs; not where they are computed, nor how it is spelled."""
         config = self._config
-        revision = getattr(self._hf_config, "_commit_hash", None) or config.revision
+        revision = self._commit or config.revision
         return (
             *(self._source, revision, config.quantization, config.attn_implementation),
             *(resolve_dtype(config, self._device), json.dumps(self._adapter, sort_keys=True)),
@@ -138,13 +138,35 @@ class Side:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies this side's log-probs, as plain values."""
+        """Return where this side came from and what identifies its log-probs, as plain values."""
+        described = {**asdict(self._config), **self._content()}
+        if self._config.quantization is not None:
+            described["quantization"] = json.loads(self._config.quantization)
+        del described["device"]
+        return described
+
+    def fingerprint(self) -> str:
+        """Return a hash of what decides this side's log-probs; not of where it lies."""
+        content = self._content() | {
+            "repository": None if self._source.local else self._source.name,
+            "quantization": self._config.quantization,
+            "attn_implementation": self._config.attn_implementation,
+            "adapter_repository": self._config.adapter if self._adapter_is_remote else None,
+        }
+        if self._source.gguf_file:
+            content["sha256"] = list(content["sha256"].values())
+        return text_sha256(json.dumps(content, sort_keys=True))
+
+    @property
+    def _adapter_is_remote(self) -> bool:
+        return self._adapter is not None and "sha256" not in self._adapter
+
+    def _content(self) -> dict[str, Any]:
         dtype = resolve_dtype(self._config, self._device)
         if dtype == "auto":
             dtype = str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
-        described = {
-            **asdict(self._config),
-            **identity(self._source, getattr(self._hf_config, "_commit_hash", None)),
+        return {
+            **identity(self._source, self._commit),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": dtype,
             "adapter_identity": self._adapter,
@@ -153,10 +175,21 @@ class Side:
             "template_sha256": self.template and text_sha256(self.template),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
         }
-        if self._config.quantization is not None:
-            described["quantization"] = json.loads(self._config.quantization)
-        del described["device"]
-        return described
+
+    @property
+    def _commit(self) -> str | None:
+        """The commit of a Hub model."""
+        return getattr(self._hf_config, "_commit_hash", None)
+
+    @property
+    def pinned_config(self) -> ModelConfig:
+        """The configuration with the revision of a Hub model replaced by its commit."""
+        pinned = self._config
+        if not self._source.local and self._commit:
+            pinned = replace(pinned, revision=self._commit)
+        if self._adapter is not None and self._adapter_is_remote:
+            pinned = replace(pinned, adapter_revision=self._adapter["revision"])
+        return pinned
 
     def _length_limit(self) -> int | None:
         """Return the most tokens a row may have: the model's own limit, or a lower one."""

@@ -30,7 +30,7 @@ def rows(seed: int, count: int = 12) -> list[TokenPair]:
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
     model, pairs = tiny.model(arch), rows(1)
-    scored = LocalEngine(Network(model)).logprobs(pairs, "test")
+    scored = LocalEngine(Network(model)).logprobs(pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -41,9 +41,9 @@ def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_padding_and_neighbours_change_nothing(arch: str) -> None:
     network, pairs = Network(tiny.model(arch)), rows(2)
-    alone = LocalEngine(network, batch_size=1).logprobs(pairs, "test")
+    alone = LocalEngine(network, batch_size=1).logprobs(pairs)
     for options in ({}, {"batch_tokens": 300}, {"batch_size": 3}):
-        together = LocalEngine(network, **options).logprobs(pairs[::-1], "test")[::-1]
+        together = LocalEngine(network, **options).logprobs(pairs[::-1])[::-1]
         for a, b in zip(alone, together, strict=True):
             assert a.total == pytest.approx(b.total, abs=1e-5)
 
@@ -57,7 +57,7 @@ def test_the_head_runs_only_where_a_response_token_is_predicted(arch: str) -> No
     model.get_output_embeddings().register_forward_hook(
         lambda _module, inputs, _output: positions.append(inputs[0].shape[:-1].numel())
     )
-    LocalEngine(network).logprobs(pairs, "test")
+    LocalEngine(network).logprobs(pairs)
     assert sum(positions) == sum(len(pair.response_ids) for pair in pairs)
 
 
@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
     network = Network(Odd())
     assert not network.splits and "cannot be applied apart" in caplog.text
     pairs = rows(4)
-    scored = LocalEngine(network).logprobs(pairs, "test")
+    scored = LocalEngine(network).logprobs(pairs)
     oracle = Odd().double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -100,11 +100,11 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
 
 def test_offloaded_weights_are_scored_where_they_are_brought_to() -> None:
     pairs = rows(7)
-    usual = LocalEngine(Network(tiny.model())).logprobs(pairs, "test")
+    usual = LocalEngine(Network(tiny.model())).logprobs(pairs)
     offloaded = accelerate.cpu_offload(tiny.model(), execution_device=torch.device("cpu"))
     network = Network(offloaded)
     assert network.splits and network.device == torch.device("cpu")
-    for a, b in zip(usual, LocalEngine(network).logprobs(pairs, "test"), strict=True):
+    for a, b in zip(usual, LocalEngine(network).logprobs(pairs), strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
@@ -124,9 +124,9 @@ class Cramped(Network):
 
 def test_running_out_of_memory_halves_the_budget_and_goes_on() -> None:
     pairs = rows(5, count=40)
-    roomy = LocalEngine(Network(tiny.model())).logprobs(pairs, "test")
+    roomy = LocalEngine(Network(tiny.model())).logprobs(pairs)
     cramped = Cramped(tiny.model(), room=200)
-    scored = LocalEngine(cramped).logprobs(pairs, "test")
+    scored = LocalEngine(cramped).logprobs(pairs)
     assert 1 <= cramped.refused <= 6
     for a, b in zip(roomy, scored, strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
@@ -134,14 +134,12 @@ def test_running_out_of_memory_halves_the_budget_and_goes_on() -> None:
 
 def test_a_single_row_that_does_not_fit_is_an_error_with_its_length() -> None:
     with pytest.raises(EngineError, match="single row of 90 tokens"):
-        LocalEngine(Cramped(tiny.model(), room=50)).logprobs(
-            [TokenPair((1,) * 40, (2,) * 50)], "test"
-        )
+        LocalEngine(Cramped(tiny.model(), room=50)).logprobs([TokenPair((1,) * 40, (2,) * 50)])
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="out of bounds"):
-        LocalEngine(Network(tiny.model())).logprobs([TokenPair((1,), (99999,))] * 2, "test")
+        LocalEngine(Network(tiny.model())).logprobs([TokenPair((1,), (99999,))] * 2)
 
 
 def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> None:
@@ -151,7 +149,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
     model = tf.AutoModelForCausalLM.from_config(config).eval()
     rng = random.Random(0)
     pair = TokenPair((1, 2, 3), tuple(rng.randrange(49152) for _ in range(500)))
-    scored = LocalEngine(Network(model)).logprobs([pair], "test")[0]
+    scored = LocalEngine(Network(model)).logprobs([pair])[0]
     expected = token_logprobs(model.double(), pair.prompt_ids, pair.response_ids)
     assert scored.total == pytest.approx(sum(expected), abs=2e-4)
 
@@ -161,7 +159,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_a_gpu_in_float32_agrees_with_float64(arch: str) -> None:
     model, pairs = tiny.model(arch).cuda(), rows(6)
-    scored = LocalEngine(Network(model)).logprobs(pairs, "test")
+    scored = LocalEngine(Network(model)).logprobs(pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))

@@ -7,9 +7,9 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
-from tqdm.auto import tqdm
 
 from drsow_plugin.engines.network import Network
 from drsow_plugin.errors import EngineError, NonFiniteError
@@ -17,9 +17,14 @@ from drsow_plugin.records import LogProb, TokenPair
 
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 16384
+OUT_OF_MEMORY = "Out of memory"
 _LOGIT_BYTES = {"cpu": 64 << 20}  # most memory for one chunk of logits, in float32
 _GPU_LOGIT_BYTES = 512 << 20
-_PROGRESS_AFTER_S = 5.0
+_Row = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _ignore(_tokens: int) -> None:
+    """Take no notice of progress."""
 
 
 class LocalEngine:
@@ -48,40 +53,39 @@ class LocalEngine:
         self._batch_size = batch_size or sys.maxsize
         self._adapter = adapter
 
-    def logprobs(self, pairs: Sequence[TokenPair], label: str) -> list[LogProb]:
+    def logprobs(
+        self,
+        pairs: Sequence[TokenPair],
+        advance: Callable[[int], object] = _ignore,
+        *,
+        per_token: bool = False,
+        strict: bool = True,
+    ) -> list[LogProb]:
         """Score responses; see :class:`drsow_plugin.engines.Engine`."""
-        distinct: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        distinct: dict[_Row, int] = {}
         for index, pair in enumerate(pairs):
             if pair.response_ids:
                 distinct.setdefault((pair.prompt_ids, pair.response_ids), index)
         longest_first = sorted(distinct.values(), key=lambda index: (-len(pairs[index]), index))
-        totals: dict[int, float] = {}
-        tokens = sum(len(pairs[index]) for index in longest_first)
-        with (
-            torch.inference_mode(),
-            self._adapter(),
-            tqdm(
-                total=tokens,
-                desc=f"drsow: {label}",
-                unit="tok",
-                unit_scale=True,
-                delay=_PROGRESS_AFTER_S,
-                file=sys.stderr,
-            ) as progress,
-        ):
+        done: dict[int, LogProb] = {}
+        with torch.inference_mode(), self._adapter():
             waiting = longest_first
             while waiting:
                 batch = self._first_batch(waiting, pairs)
-                scored = self._try([pairs[index] for index in batch])
+                scored = self._try([pairs[index] for index in batch], strict)
                 if scored is None:
                     continue  # the budget was halved: the next first batch is smaller
-                for index, total in zip(batch, scored, strict=True):
-                    if not math.isfinite(total):
-                        raise NonFiniteError(f"the log-prob came out as {total}", index)
-                    totals[index] = total
-                progress.update(sum(len(pairs[index]) for index in batch))
+                for index, logprob in zip(batch, scored, strict=True):
+                    if logprob.failure and strict:
+                        raise NonFiniteError(logprob.failure, index)
+                    done[index] = logprob if per_token else replace(logprob, token_logprobs=None)
+                advance(sum(len(pairs[index]) for index in batch))
                 waiting = waiting[len(batch) :]
-        return [_logprob(pair, distinct, totals) for pair in pairs]
+        empty = LogProb(0.0, 0, () if per_token else None)
+        return [
+            done[distinct[pair.prompt_ids, pair.response_ids]] if pair.response_ids else empty
+            for pair in pairs
+        ]
 
     def _first_batch(self, waiting: Sequence[int], pairs: Sequence[TokenPair]) -> Sequence[int]:
         """Return the longest rows that fit the budget together; always at least one."""
@@ -92,7 +96,7 @@ class LocalEngine:
             return waiting[:rows]
         return [index for index in waiting[:rows] if len(pairs[index]) - 1 > limit]
 
-    def _try(self, batch: Sequence[TokenPair]) -> list[float] | None:
+    def _try(self, batch: Sequence[TokenPair], strict: bool) -> list[LogProb] | None:
         """Score one batch, or halve the budget and return ``None`` when memory runs out."""
         try:
             return self._score(batch)
@@ -100,10 +104,13 @@ class LocalEngine:
             if not _is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise EngineError(
-                    f"Out of memory on a single row of {len(batch[0])} tokens. Lower "
+                message = (
+                    f"{OUT_OF_MEMORY} on a single row of {len(batch[0])} tokens. Lower "
                     "max_length, use a smaller dtype, or spread the model with device_map=auto."
-                ) from error
+                )
+                if strict:
+                    raise EngineError(message) from error
+                return [LogProb(math.nan, len(batch[0].response_ids), failure=message)]
         longest = len(batch[0]) - 1
         self._batch_tokens = max(longest, longest * len(batch) // 2)
         gc.collect()
@@ -111,8 +118,8 @@ class LocalEngine:
             torch.cuda.empty_cache()
         return None
 
-    def _score(self, batch: Sequence[TokenPair]) -> list[float]:
-        """Return the summed log-prob, in nats, of each row's response."""
+    def _score(self, batch: Sequence[TokenPair]) -> list[LogProb]:
+        """Return the log-prob of each row's response."""
         ids = [(*pair.prompt_ids, *pair.response_ids) for pair in batch]
         width = len(ids[0]) - 1  # the last token is predicted, never read
         padded = torch.tensor([[*row[:-1], *row[:1] * (width + 1 - len(row))] for row in ids])
@@ -128,14 +135,12 @@ class LocalEngine:
         selected = hidden[torch.tensor(rows), torch.tensor(columns)]
         del hidden
         values = torch.cat([*self._token_logprobs(selected, torch.tensor(targets))]).tolist()
-        totals, start = [], 0
+        scored, start = [], 0
         for pair in batch:
             stop = start + len(pair.response_ids)
-            totals.append(
-                math.fsum(values[start:stop]) if _finite(values[start:stop]) else math.nan
-            )
+            scored.append(_summed(values[start:stop]))
             start = stop
-        return totals
+        return scored
 
     def _token_logprobs(
         self, hidden: torch.Tensor, targets: torch.Tensor
@@ -160,19 +165,12 @@ class LocalEngine:
             yield (chosen.to(wide) - total.log()).cpu().double()
 
 
-def _logprob(
-    pair: TokenPair,
-    distinct: dict[tuple[tuple[int, ...], tuple[int, ...]], int],
-    totals: dict[int, float],
-) -> LogProb:
-    if not pair.response_ids:
-        return LogProb(0.0, 0)
-    index = distinct[(pair.prompt_ids, pair.response_ids)]
-    return LogProb(totals[index], len(pair.response_ids))
-
-
-def _finite(values: Sequence[float]) -> bool:
-    return all(map(math.isfinite, values))
+def _summed(values: list[float]) -> LogProb:
+    """Return the log-prob of a response from those of its tokens."""
+    unusual = next((value for value in values if not math.isfinite(value)), None)
+    if unusual is not None:
+        return LogProb(math.nan, len(values), failure=f"the log-prob came out as {unusual}")
+    return LogProb(math.fsum(values), len(values), tuple(values))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
