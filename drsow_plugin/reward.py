@@ -278,8 +278,8 @@ class DrSoW:
 
         Local files count by what is in them, wherever they lie; a Hub model by its commit.
         """
-        identity = {
-            **{name: side.fingerprint() for name, side in self._sides.items()},
+        identity: dict[str, Any] = {
+            **{str(name): side.fingerprint() for name, side in self._sides.items()},
             "scoring": asdict(self.scoring),
             "scoring_version": SCORING_VERSION,
         }

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 
-from drsow_plugin.errors import DataError, HubError, unknown_name
+from drsow_plugin.data import load_data
+from drsow_plugin.errors import DataError, unknown_name
 from drsow_plugin.prompts import as_preference
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
 REWARDBENCH = "allenai/reward-bench"
 COLUMNS = ("prompt", "chosen", "rejected")
-_READERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 
 Splits = dict[str, datasets.Dataset]
 
@@ -106,76 +105,15 @@ def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _load(data: str, options: dict[str, Any]) -> datasets.Dataset:
     """Load a file, a saved data set or a Hub data set as one split."""
     path = Path(data).expanduser()
-    loaded = _load_local(path, data, options) if path.exists() else _load_hub(data, options)
+    if path.is_file() and options.get("split") == "filtered":
+        options = {**options, "split": None}  # a copy of RewardBench need not be told apart
+    loaded = load_data([data], **options)
     if isinstance(loaded, datasets.DatasetDict):
-        loaded = _one_split(loaded, data, options.get("split"))
-    if len(loaded) == 0:
-        raise DataError(f"{data} is empty. Give a data set with at least one row.")
-    return loaded
-
-
-def _load_local(
-    path: Path, data: str, options: dict[str, Any]
-) -> datasets.Dataset | datasets.DatasetDict:
-    if path.is_dir() and any((path / n).is_file() for n in ("state.json", "dataset_dict.json")):
-        return datasets.load_from_disk(str(path))
-    if path.is_dir():
-        return _load_hub(str(path), options)
-    if options.get("split") not in (None, "filtered"):
-        raise DataError(
-            f"{data} is a single file, which has no split {options['split']!r}. Leave data_split "
-            "out, or give a folder or a Hub id."
-        )
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    reader = _READERS.get(suffix)
-    if reader is None:
-        raise DataError(
-            f"{data}: cannot tell the format from the ending {suffix!r}. Valid: "
-            f"{', '.join(sorted(_READERS))} (also with .gz), or the folder of a saved data set."
-        )
-    try:
-        if _is_blank(path):
-            raise DataError(f"{data} is empty. Give a data set with at least one row.")
-        return datasets.load_dataset(reader, data_files={"test": str(path)}, split="test")
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        cause = error.__cause__ or error
-        raise DataError(
-            f"{data} cannot be read as {reader}: {str(cause).splitlines()[0]}"
-        ) from error
-
-
-def _is_blank(path: Path) -> bool:
-    """Tell whether a text file holds nothing but white space."""
-    if path.suffix == ".parquet":
-        return False
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        return not file.read(1 << 16).strip()
-
-
-def _load_hub(data: str, options: dict[str, Any]) -> datasets.Dataset | datasets.DatasetDict:
-    try:
-        return cast(
-            "datasets.Dataset | datasets.DatasetDict", datasets.load_dataset(data, **options)
-        )
-    except (ConnectionError, FileNotFoundError, OSError) as error:
-        raise HubError(
-            f"The data set {data!r} is neither a file here nor could it be loaded from the Hub: "
-            f"{str(error).splitlines()[0]} Check the name and the network, or give a local copy."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{data}: {str(error).splitlines()[0]}") from error
-
-
-def _one_split(loaded: datasets.DatasetDict, data: str, split: str | None) -> datasets.Dataset:
-    if split is None and len(loaded) == 1:
-        return next(iter(loaded.values()))
-    if split not in loaded:
         raise DataError(
             f"{data} has the splits {', '.join(sorted(loaded))}; name one with "
             "--metadata data_split=NAME."
         )
-    return loaded[split]
+    return loaded
 
 
 def _require(data: datasets.Dataset, columns: tuple[str, ...], name: str) -> None:
