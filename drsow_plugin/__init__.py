@@ -8,6 +8,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, without importing typing at every start
 if TYPE_CHECKING:
+    from drsow_plugin.annotate.annotator import Annotator as Annotator
+    from drsow_plugin.annotate.report import Report as Report
     from drsow_plugin.config import ModelConfig as ModelConfig
     from drsow_plugin.config import PairConfig as PairConfig
     from drsow_plugin.errors import ConfigError as ConfigError
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import DrSoWError as DrSoWError
     from drsow_plugin.errors import EngineError as EngineError
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
+    from drsow_plugin.publishing.publish import publish as publish
     from drsow_plugin.records import Reward as Reward
     from drsow_plugin.records import Scoring as Scoring
     from drsow_plugin.reward import DrSoW as DrSoW
     from drsow_plugin.taskfiles import tasks_path as tasks_path
 
 _HOMES = {
+    "Annotator": "annotate.annotator",
     "ConfigError": "errors",
     "DataError": "errors",
     "DrSoW": "reward",
@@ -29,8 +33,10 @@ _HOMES = {
     "EngineError": "errors",
     "ModelConfig": "config",
     "PairConfig": "config",
+    "Report": "annotate.report",
     "Reward": "records",
     "Scoring": "records",
+    "publish": "publishing.publish",
     "tasks_path": "taskfiles",
 }
 

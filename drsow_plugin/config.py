@@ -11,6 +11,7 @@ from typing import Any, TypedDict, cast, get_args
 
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.records import Overflow, Reduction, Scoring, SideName
+from drsow_plugin.values import parse_choice, parse_flag, parse_positive
 
 SIDES: tuple[SideName, SideName] = ("strong", "weak")
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
@@ -144,13 +145,19 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
         strong=_parse_side("strong", options),
         weak=_parse_side("weak", options),
         scoring=Scoring(
-            reduction=cast(Reduction, _choice(options, "reduction", get_args(Reduction), "sum")),
-            end_of_turn=_flag("end_of_turn", options.get("end_of_turn", True)),
-            overflow=cast(Overflow, _choice(options, "overflow", get_args(Overflow), "error")),
-            max_length=_positive("max_length", options.get("max_length")),
+            reduction=cast(
+                Reduction,
+                parse_choice("reduction", options.get("reduction", "sum"), get_args(Reduction)),
+            ),
+            end_of_turn=parse_flag("end_of_turn", options.get("end_of_turn", True)),
+            overflow=cast(
+                Overflow,
+                parse_choice("overflow", options.get("overflow", "error"), get_args(Overflow)),
+            ),
+            max_length=parse_positive("max_length", options.get("max_length")),
         ),
-        batch_tokens=_positive("batch_tokens", options.get("batch_tokens")),
-        batch_size=_positive("batch_size", options.get("batch_size")),
+        batch_tokens=parse_positive("batch_tokens", options.get("batch_tokens")),
+        batch_size=parse_positive("batch_size", options.get("batch_size")),
     )
     if config.strong == config.weak:
         raise ConfigError(
@@ -216,7 +223,7 @@ def _side_value(side: SideName, name: str, options: Mapping[str, Any]) -> str | 
     if not isinstance(value, (str, bool, os.PathLike)) and name not in _STRUCTURED:
         raise ConfigError(f"{full} is a text, got {type(value).__name__}.")
     readers: dict[str, Callable[[str, Any], str | bool]] = {
-        "trust_remote_code": _flag,
+        "trust_remote_code": parse_flag,
         "dtype": _dtype,
         "quantization": _quantization,
         "device_map": _device_map,
@@ -227,29 +234,6 @@ def _side_value(side: SideName, name: str, options: Mapping[str, Any]) -> str | 
 
 
 _STRUCTURED = ("dtype", "device", "device_map", "quantization", "template")
-
-
-def _choice(options: Mapping[str, Any], name: str, valid: tuple[str, ...], default: str) -> str:
-    value = str(options.get(name, default))
-    if value not in valid:
-        raise ConfigError(unknown_name(f"value of {name}", value, valid))
-    return value
-
-
-def _flag(name: str, value: object) -> bool:
-    text = str(value).lower()
-    if text not in ("true", "false", "1", "0"):
-        raise ConfigError(f"{name} is true or false, got {value!r}.")
-    return text in ("true", "1")
-
-
-def _positive(name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    text = str(value)
-    if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{name} is a whole number of at least 1, got {value!r}.")
-    return int(text)
 
 
 def _dtype(name: str, value: object) -> str:

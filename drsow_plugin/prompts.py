@@ -100,7 +100,8 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
 
     Accepted are explicit prompts (``prompt``, ``chosen``, ``rejected``) and implicit ones
     (the prompt is the common beginning of ``chosen`` and ``rejected``), each as strings or
-    as messages; see TRL's "Dataset formats and types".
+    as messages; see TRL's "Dataset formats and types". Where ``prompt`` is a string beside
+    whole conversations, as in UltraFeedback binarized, the conversations count.
 
     Args:
         row: Has ``chosen`` and ``rejected``, and for an explicit prompt ``prompt``.
@@ -119,16 +120,21 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
     assert rejected is not None
     if "prompt" in row and row["prompt"] is None:
         raise DataError(f"{where}: the prompt is missing. Give one, or leave the row out.")
-    if "prompt" not in row:
+    if "prompt" not in row or _repeats_prompt(row["prompt"], chosen):
         cut = _common_length(chosen, rejected, where)
         prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
     else:
         prompt = row["prompt"]
     return Preference(
         prompt=as_messages(prompt, where),
-        chosen=_response_text(chosen, f"{where}, chosen"),
-        rejected=_response_text(rejected, f"{where}, rejected"),
+        chosen=response_text(chosen, f"{where}, chosen"),
+        rejected=response_text(rejected, f"{where}, rejected"),
     )
+
+
+def _repeats_prompt(prompt: object, chosen: str | list[Message]) -> bool:
+    """Tell whether a text prompt stands beside conversations that hold it themselves."""
+    return isinstance(prompt, str) and isinstance(chosen, list) and len(chosen) > 1
 
 
 def _common_length(chosen: str | list[Message], rejected: str | list[Message], where: str) -> int:
@@ -147,7 +153,12 @@ def _common_length(chosen: str | list[Message], rejected: str | list[Message], w
     return cut
 
 
-def _response_text(response: str | list[Message], where: str) -> str:
+def response_text(response: str | list[Message], where: str) -> str:
+    """Return the text of a response, given as a string or as a list of one assistant message.
+
+    Raises:
+        DataError: It is a message of another role, more than one, or without text.
+    """
     if isinstance(response, str):
         return response
     if len(response) != 1 or response[0].get("role") != "assistant":

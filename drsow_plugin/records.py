@@ -10,6 +10,12 @@ Reduction = Literal["sum", "mean"]
 Overflow = Literal["error", "skip", "truncate_prompt"]
 SideName = Literal["strong", "weak"]
 
+TOO_LONG = "too long"
+BAD_ROW = "bad row"
+NOT_FINITE = "not finite"
+OUT_OF_MEMORY = "out of memory"
+"""What the reason for a missing reward begins with, before a colon."""
+
 Message = Mapping[str, Any]
 """One turn: ``{"role": ..., "content": ...}`` and whatever else the template reads."""
 
@@ -69,7 +75,8 @@ class LogProb:
         total: Sum over the response tokens of ln p, in nats, at most 0.
         num_tokens: How many tokens were scored.
         token_logprobs: ln p of each response token, in nats, where that was asked for.
-        failure: Why there is no log-prob (``total`` is NaN then), or ``None``.
+        failure: Why there is no log-prob (``total`` is NaN then), or ``None``; it begins with
+            ``not finite:`` or ``out of memory:``.
     """
 
     total: float
@@ -91,7 +98,8 @@ class Reward:
         weak_tokens: Tokens of the response for the weak model.
         strong_truncated: Prompt tokens cut from the left on the strong side.
         weak_truncated: Prompt tokens cut from the left on the weak side.
-        reason: Why ``reward`` is ``None``, or ``None``.
+        reason: Why ``reward`` is ``None``, or ``None``. It begins with ``too long:``,
+            ``bad row:``, ``not finite:`` or ``out of memory:``.
         notes: What was unusual, such as a system message merged into the first user turn.
         scoring: The policies in force.
         strong_token_logprobs: ln p of each response token under the strong model, in nats,

@@ -17,11 +17,19 @@ else:
     from typing_extensions import Unpack
 
 from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
-from drsow_plugin.errors import ConfigError, DataError, NonFiniteError, unknown_name
+from drsow_plugin.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    OverflowLengthError,
+    unknown_name,
+)
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.progress import token_progress
 from drsow_plugin.prompts import as_messages, check_text
 from drsow_plugin.records import (
+    BAD_ROW,
+    TOO_LONG,
     LogProb,
     Prompt,
     Reduction,
@@ -190,7 +198,8 @@ class DrSoW:
         except DataError as error:
             if on_error == "raise":
                 raise
-            return _Row(problem=str(error).removeprefix(where).lstrip(":, "))
+            kind = TOO_LONG if isinstance(error, OverflowLengthError) else BAD_ROW
+            return _Row(problem=f"{kind}: {str(error).removeprefix(where).lstrip(':, ')}")
         return _Row(strong, weak)
 
     def _logprobs(
@@ -219,14 +228,17 @@ class DrSoW:
     def _result(self, row: _Row, strong: LogProb | None, weak: LogProb | None) -> Reward:
         named = (("strong", row.strong), ("weak", row.weak))
         reasons = [row.problem] if row.problem else []
-        reasons += [f"{side}: {pair.reason}" for side, pair in named if pair.reason]
+        reasons += [f"{TOO_LONG}: {side}: {pair.reason}" for side, pair in named if pair.reason]
         for side, logprob in (("strong", strong), ("weak", weak)):
             if logprob is not None and logprob.failure:
-                reasons.append(f"{side}: {logprob.failure}")
+                kind, _, failure = logprob.failure.partition(": ")
+                reasons.append(f"{kind}: {side}: {failure}")
         value = None
         if strong is not None and weak is not None and not reasons:
             if self.scoring.reduction == "mean" and not (strong.num_tokens and weak.num_tokens):
-                reasons.append("the response has no tokens, so its mean log-prob is not defined")
+                reasons.append(
+                    f"{BAD_ROW}: the response has no tokens, so its mean log-prob is not defined"
+                )
             else:
                 value = reward(strong, weak, self.scoring.reduction)
         return Reward(

@@ -13,11 +13,10 @@ import torch
 
 from drsow_plugin.engines.network import Network
 from drsow_plugin.errors import EngineError, NonFiniteError
-from drsow_plugin.records import LogProb, TokenPair
+from drsow_plugin.records import NOT_FINITE, OUT_OF_MEMORY, LogProb, TokenPair
 
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 16384
-OUT_OF_MEMORY = "Out of memory"
 _LOGIT_BYTES = {"cpu": 64 << 20}  # most memory for one chunk of logits, in float32
 _GPU_LOGIT_BYTES = 512 << 20
 _Row = tuple[tuple[int, ...], tuple[int, ...]]
@@ -77,7 +76,7 @@ class LocalEngine:
                     continue  # the budget was halved: the next first batch is smaller
                 for index, logprob in zip(batch, scored, strict=True):
                     if logprob.failure and strict:
-                        raise NonFiniteError(logprob.failure, index)
+                        raise NonFiniteError(logprob.failure.partition(": ")[2], index)
                     done[index] = logprob if per_token else replace(logprob, token_logprobs=None)
                 advance(sum(len(pairs[index]) for index in batch))
                 waiting = waiting[len(batch) :]
@@ -105,12 +104,13 @@ class LocalEngine:
                 raise
             if len(batch) == 1:
                 message = (
-                    f"{OUT_OF_MEMORY} on a single row of {len(batch[0])} tokens. Lower "
-                    "max_length, use a smaller dtype, or spread the model with device_map=auto."
+                    f"a single row of {len(batch[0])} tokens. Lower max_length, use a smaller "
+                    "dtype, or spread the model with device_map=auto."
                 )
                 if strict:
-                    raise EngineError(message) from error
-                return [LogProb(math.nan, len(batch[0].response_ids), failure=message)]
+                    raise EngineError(f"Out of memory on {message}") from error
+                failure = f"{OUT_OF_MEMORY}: {message}"
+                return [LogProb(math.nan, len(batch[0].response_ids), failure=failure)]
         longest = len(batch[0]) - 1
         self._batch_tokens = max(longest, longest * len(batch) // 2)
         gc.collect()
@@ -169,7 +169,9 @@ def _summed(values: list[float]) -> LogProb:
     """Return the log-prob of a response from those of its tokens."""
     unusual = next((value for value in values if not math.isfinite(value)), None)
     if unusual is not None:
-        return LogProb(math.nan, len(values), failure=f"the log-prob came out as {unusual}")
+        return LogProb(
+            math.nan, len(values), failure=f"{NOT_FINITE}: the log-prob came out as {unusual}"
+        )
     return LogProb(math.fsum(values), len(values), tuple(values))
 
 

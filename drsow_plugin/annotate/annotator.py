@@ -1,0 +1,314 @@
+"""The callable for ``datasets.map``: a batch of rows in, the same rows with labels out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+from drsow_plugin.annotate.devices import place
+from drsow_plugin.annotate.labellers import Labeller, make_labeller
+from drsow_plugin.annotate.layout import Layout, find_layout
+from drsow_plugin.annotate.options import (
+    AnnotatorOptions,
+    label_options,
+    split_options,
+)
+from drsow_plugin.annotate.rows import Item, Rewards, read_rows
+from drsow_plugin.annotate.tables import has_null_column, labelled_table, swapped_columns
+from drsow_plugin.config import PairConfig, as_options, parse_pair
+from drsow_plugin.errors import DataError
+from drsow_plugin.hashing import text_sha256
+from drsow_plugin.reward import DrSoW
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from drsow_plugin.annotate.report import Report
+
+_NOT_BATCHED = "An Annotator takes batches: call ds.map(annotate, batched=True)."
+
+LABEL_VERSION = 1
+"""Raised whenever the same rewards and options would give other columns."""
+
+
+class Annotator:
+    """Labels preference data with the reward of a pair of models.
+
+    Pass it to ``datasets.map`` with ``batched=True`` (and, for several processes,
+    ``num_proc=…, with_rank=True`` and the start method ``spawn``), or use :meth:`run`, which
+    keeps finished work. Columns, tokenizers and options are checked before weights are
+    loaded; weights are loaded once in each process, on first use.
+
+    It pickles as its configuration and a hash of the models' contents, so that the cache of
+    ``datasets`` knows it again in another process and on another day.
+
+    Attributes:
+        config: How rows are read and labelled.
+        report: What the last :meth:`run` did, or ``None``.
+    """
+
+    def __init__(self, strong: str, weak: str, **options: Unpack[AnnotatorOptions]) -> None:
+        """Open a pair of models for labelling.
+
+        Args:
+            strong: The better-aligned model, as for :class:`~drsow_plugin.DrSoW`.
+            weak: The less-aligned model.
+            **options: Those of :class:`~drsow_plugin.DrSoW`, and ``kind``, ``…_column``,
+                ``select``, ``min_margin``, ``seed``, ``relabel``, ``messages``,
+                ``token_logprobs``, ``on_error`` and ``prefix``; see
+                :class:`~drsow_plugin.annotate.options.LabelConfig`.
+
+        Raises:
+            ConfigError: An option or a model is wrong.
+        """
+        pair, self.config = split_options({"strong": strong, "weak": weak, **options})
+        self._pair: PairConfig = parse_pair(pair)
+        self._opened: DrSoW | None = DrSoW.from_config(self._pair)
+        self._fingerprint: str | None = None
+        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self.report: Report | None = None
+
+    def __call__(
+        self, batch: Mapping[str, Sequence[Any]], rank: int | None = None
+    ) -> dict[str, list[Any]] | pa.Table:
+        """Return the columns to add to a batch, for ``datasets.map``.
+
+        Args:
+            batch: Columns of rows.
+            rank: Number of the process; it chooses the device.
+
+        Raises:
+            DataError: The columns are of no known kind, or a row cannot be scored and
+                ``on_error`` is ``raise``.
+        """
+        layout = self.find_layout(list(batch))
+        values = {name: _listed(batch[name]) for name in layout.columns}
+        _check_batched(values, layout)
+        items = read_rows(values, layout)
+        labeller = self.labeller(layout, values)
+        self.check_free(labeller, list(batch))
+        labels = labeller.label(values, items, self.rewards(items, rank=rank))
+        if has_null_column(labels) and hasattr(batch, "pa_table"):
+            # As plain lists a column without a value would get the type null for good.
+            return labelled_table(batch.pa_table, labels, labeller)
+        return {**swapped_columns(values, labels, layout), **labels.columns}
+
+    def find_layout(self, columns: Sequence[str]) -> Layout:
+        """Return which columns are read.
+
+        Raises:
+            DataError: The columns are of no known kind.
+        """
+        key = tuple(columns)
+        if key not in self._layouts:
+            self._layouts[key] = find_layout(columns, self.config)
+        return self._layouts[key]
+
+    def labeller(self, layout: Layout, batch: Mapping[str, Sequence[Any]]) -> Labeller:
+        """Return what turns rewards into columns, for rows such as these."""
+        return make_labeller(layout, self.config, batch)
+
+    def check_free(self, labeller: Labeller, columns: Sequence[str]) -> None:
+        """Check that no column is there that would be added.
+
+        Raises:
+            DataError: One is.
+        """
+        taken = set(labeller.schema()) & set(columns) - set(labeller.layout.columns)
+        if taken:
+            raise DataError(
+                f"The data has columns that would be written: {', '.join(sorted(taken))}. Remove "
+                "or rename them, or give another prefix=… for ours."
+            )
+
+    def rewards(
+        self,
+        items: Sequence[Item],
+        *,
+        rank: int | None = None,
+        first_row: int = 0,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Rewards:
+        """Return the rewards of the responses of some rows.
+
+        Args:
+            items: The rows.
+            rank: Number of the process; it chooses the device.
+            first_row: How to number the rows in an error.
+            progress: See :meth:`drsow_plugin.DrSoW.score`.
+
+        Returns:
+            For each row a reward for each response; ``None`` for a missing response. A row
+            that could not be read has none.
+
+        Raises:
+            DataError: A row cannot be scored and ``on_error`` is ``raise``.
+        """
+        flat = [
+            (row, text)
+            for row, item in enumerate(items)
+            for text in item.responses
+            if text is not None
+        ]
+        scored = iter(
+            self._open(rank).score(
+                [list(items[row].prompt) for row, _ in flat],
+                [text for _, text in flat],
+                on_error="null",
+                token_logprobs=self.config.token_logprobs,
+                progress=progress,
+            )
+            if flat
+            else ()
+        )
+        rewards: Rewards = [
+            [None if text is None else next(scored) for text in item.responses] for item in items
+        ]
+        if self.config.on_error == "raise":
+            _raise_first(items, rewards, first_row)
+        return rewards
+
+    def run(
+        self,
+        data: Any,
+        *,
+        num_proc: int | None = None,
+        keep_unusable: bool = False,
+        shard_rows: int = 128,
+        cache_dir: str | None = None,
+    ) -> Any:
+        """Label a data set, with progress, and keep finished work.
+
+        Scores are kept on disk shard by shard, by the models' and the rows' contents. A run
+        that was killed goes on where it stopped and gives the rows that an uninterrupted run
+        gives; other options for the labels, or rows added at the end, need no new scores.
+
+        Args:
+            data: A ``Dataset``, a ``DatasetDict``, or a streaming one of either.
+            num_proc: Processes to score with, each on its own device; ``None`` is this one.
+            keep_unusable: Whether rows without a reward, or without a pair, stay.
+            shard_rows: Rows that are scored, and kept, together.
+            cache_dir: Where finished work is kept; ``None`` is ``DRSOW_CACHE``, or
+                ``~/.cache/drsow``.
+
+        Returns:
+            A ``Dataset``, on disk, or a ``DatasetDict``; :attr:`report` says how it was made.
+
+        Raises:
+            DataError: The columns are of no known kind, or a row cannot be scored and
+                ``on_error`` is ``raise``.
+            EngineError: The models failed. Finished work is kept.
+        """
+        from drsow_plugin.annotate.runner import run
+
+        labelled, self.report = run(
+            *(self, data, num_proc, cache_dir), keep_unusable=keep_unusable, shard_rows=shard_rows
+        )
+        return labelled
+
+    def report_on(self, data: Any) -> Report:
+        """Return the report on rows that ``map`` labelled, for :func:`drsow_plugin.publish`.
+
+        Args:
+            data: A ``Dataset`` or ``DatasetDict`` with the columns that this annotator adds.
+
+        Raises:
+            DataError: The columns are not there.
+        """
+        from drsow_plugin.annotate.runner import report_on
+
+        return report_on(self, data)
+
+    @cached_property
+    def _pinned(self) -> PairConfig:
+        return self._open().pinned_config
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that changes a reward; see :attr:`DrSoW.fingerprint`."""
+        if self._fingerprint is None:
+            self._fingerprint = self._open().fingerprint
+        return self._fingerprint
+
+    def options(self) -> dict[str, Any]:
+        """Return the options in force, but for defaults, with Hub revisions as commits."""
+        return as_options(self._pinned) | label_options(self.config)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the pair and the policies, as plain values; see :meth:`DrSoW.describe`."""
+        return self._open().describe()
+
+    @property
+    def work_key(self) -> str:
+        """What finished scores are kept under."""
+        described = {
+            "fingerprint": self.fingerprint,
+            "token_logprobs": self.config.token_logprobs,
+            "batching": [self._pair.batch_tokens, self._pair.batch_size],  # decides the rounding
+        }
+        return text_sha256(json.dumps(described, sort_keys=True))
+
+    def _open(self, rank: int | None = None) -> DrSoW:
+        placed = self._pair if rank is None else place(self._pair, rank)
+        if self._opened is None or (rank is not None and self._opened.config != placed):
+            self._opened = None  # the former weights go before others come
+            self._opened = DrSoW.from_config(placed)
+        return self._opened
+
+    def __reduce__(self) -> tuple[Callable[[str], Annotator], tuple[str]]:
+        """Pickle as configuration: one text, the same in every process."""
+        state = {
+            "options": self.options(),
+            "fingerprint": self.fingerprint,
+            "label_version": LABEL_VERSION,
+        }
+        return _restore, (json.dumps(state, sort_keys=True),)
+
+
+def _restore(state: str) -> Annotator:
+    """Return the annotator of a pickled configuration; opens no model."""
+    loaded = json.loads(state)
+    annotator = Annotator.__new__(Annotator)
+    pair, annotator.config = split_options(loaded["options"])
+    annotator._pair = parse_pair(pair)
+    annotator._opened = annotator.report = None
+    annotator._fingerprint = loaded["fingerprint"]
+    annotator._layouts = {}
+    return annotator
+
+
+def _listed(column: Any) -> list[Any]:
+    """Return a column as a plain list, of whatever format the data set is.
+
+    Raises:
+        DataError: It is a text, so this is a single row.
+    """
+    if isinstance(column, str):
+        raise DataError(_NOT_BATCHED)
+    return list(column.tolist() if hasattr(column, "tolist") else column)
+
+
+def _check_batched(values: Mapping[str, Sequence[Any]], layout: Layout) -> None:
+    """Refuse a single row: a list of messages, or the letters of a text, instead of rows."""
+    lengths = {len(column) for column in values.values()}
+    first = values[layout.prompt or layout.responses[0]]
+    if len(lengths) > 1 or any(isinstance(value, Mapping) for value in first):
+        raise DataError(_NOT_BATCHED)
+
+
+def _raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> None:
+    for row, (item, scored) in enumerate(zip(items, rewards, strict=True)):
+        reasons = [item.problem, *(reward.reason for reward in scored if reward)]
+        reason = next(filter(None, reasons), None)
+        if reason:
+            raise DataError(
+                f"row {first_row + row}: {reason}. Mend or remove it, or set on_error=null."
+            )

@@ -1,0 +1,273 @@
+"""From rewards to columns, in the shapes that TRL's trainers take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from drsow_plugin.annotate.columns import (
+    COUNT,
+    FLAG,
+    MESSAGES,
+    NUMBER,
+    PARTIAL,
+    STATUS,
+    TEXT,
+    Column,
+    Schema,
+    conversation,
+    missing_rewards,
+    response_columns,
+    status_values,
+)
+from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.rows import Item
+from drsow_plugin.annotate.selection import Choice, select_pair
+from drsow_plugin.records import Reward
+
+Batch = Mapping[str, Sequence[Any]]
+
+LEFT_OUT = "of the prompt's messages only role and content were written"
+
+
+@dataclass
+class Labels:
+    """What labelling makes of a batch.
+
+    Attributes:
+        columns: The columns that are added or replaced, one value a row.
+        usable: For each row, whether it has what it was labelled for: a reward, or a pair.
+        swapped: For each row, whether the values of the chosen and the rejected column are
+            to be exchanged.
+    """
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    usable: list[bool] = field(default_factory=list)
+    swapped: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Row:
+    values: dict[str, Any]
+    usable: bool
+    swapped: bool = False
+
+
+class Labeller:
+    """Turns rewards into columns; one subclass for each kind of data set."""
+
+    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+        """Settle which columns are written.
+
+        Args:
+            layout: The columns that are read.
+            config: How to label.
+            batch: Some rows, to see of which shape the columns are.
+        """
+        self.layout = layout
+        self.config = config
+        self.per_response = response_columns(config.token_logprobs)
+        self.text_prompt = layout.prompt is not None and _is_text(batch[layout.prompt])
+        self.text_response = _is_text(batch[layout.responses[0]])
+
+    def schema(self) -> Schema:
+        """Return the columns that are added or replaced."""
+        ours = self._added() | STATUS
+        return {f"{self.config.prefix}{n}": c for n, c in ours.items()} | self._written()
+
+    def label(
+        self, batch: Batch, items: Sequence[Item], rewards: Sequence[Sequence[Reward | None]]
+    ) -> Labels:
+        """Return the columns for a batch.
+
+        Args:
+            batch: The columns that are read.
+            items: The rows of the batch.
+            rewards: For each row one for each response; ``None`` for a missing response.
+        """
+        labels = Labels(columns={name: [] for name in self.schema()})
+        ours = (*self._added(), *STATUS)
+        for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
+            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.responses})
+            for name, value in row.values.items():
+                labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
+                    value
+                )
+            labels.usable.append(row.usable)
+            labels.swapped.append(row.swapped)
+        return labels
+
+    def _added(self) -> Schema:
+        """Return the columns that get the prefix."""
+        raise NotImplementedError
+
+    def _written(self) -> Schema:
+        """Return the columns that are written under TRL's names."""
+        return {}
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+        """Return the values of both for one row."""
+        raise NotImplementedError
+
+
+class SingleLabeller(Labeller):
+    """One response a row."""
+
+    def _added(self) -> Schema:
+        return self.per_response
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+        reward = scored[0] if scored else None
+        values = {name: getattr(reward, name, None) for name in self.per_response}
+        problem = reward.reason if reward else None
+        return _Row(values | status_values(item, problem, scored), values["reward"] is not None)
+
+
+class PairLabeller(Labeller):
+    """A chosen and a rejected response a row."""
+
+    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+        """See :class:`Labeller`."""
+        super().__init__(layout, config, batch)
+        mixed = layout.prompt is not None and self.text_prompt != self.text_response
+        wanted = mixed if config.messages is None else config.messages
+        # Where all of it is messages already there is nothing to write.
+        self._rewrites = wanted and (self.text_response or self.text_prompt)
+        self._swaps = config.relabel == "swap"
+
+    def _added(self) -> Schema:
+        added: Schema = {}
+        for side in ("chosen", "rejected"):
+            for name, column in self.per_response.items():
+                added[f"{side}_{name}"] = Column(column.type, f"{side} response: {column.meaning}")
+        added["margin"] = Column(NUMBER, "reward of chosen minus reward of rejected, nats")
+        if self._swaps:
+            added["swapped"] = Column(FLAG, "whether chosen and rejected were exchanged")
+        return added
+
+    def _written(self) -> Schema:
+        if not self._rewrites:
+            return {}
+        return {
+            "prompt": Column(MESSAGES, "the prompt"),
+            "chosen": Column(MESSAGES, "the preferred response"),
+            "rejected": Column(MESSAGES, "the other response"),
+        }
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+        chosen, rejected = scored or (None, None)
+        margin = None
+        if chosen and rejected and chosen.reward is not None and rejected.reward is not None:
+            margin = chosen.reward - rejected.reward
+        swapped = self._swaps and margin is not None and margin < 0
+        if swapped and margin is not None:
+            chosen, rejected, margin = rejected, chosen, -margin
+        named = {"chosen": chosen, "rejected": rejected}
+        values: dict[str, Any] = {
+            f"{side}_{name}": getattr(reward, name, None)
+            for side, reward in named.items()
+            for name in self.per_response
+        }
+        values["margin"] = margin
+        if self._swaps:
+            values["swapped"] = swapped
+        values |= status_values(item, missing_rewards(named), scored)
+        if self._rewrites:
+            values |= self._messages(item, given, swapped)
+            if any(set(message) - {"role", "content"} for message in item.prompt):
+                values["notes"] = "; ".join(filter(None, [values["notes"], LEFT_OUT]))
+        return _Row(values, margin is not None, swapped and not self._rewrites)
+
+    def _messages(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
+        """Return prompt, chosen and rejected as messages; of a bad row what there is."""
+        texts = [value if isinstance(value, str) else None for value in given.values()]
+        prompt, responses = conversation(item.prompt, item.responses or texts)
+        chosen, rejected = responses[::-1] if swapped else responses
+        return {
+            "prompt": None if item.problem else prompt,
+            "chosen": chosen,
+            "rejected": rejected,
+        }
+
+
+class CandidateLabeller(Labeller):
+    """A list of responses a row, of which two become a pair."""
+
+    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+        """See :class:`Labeller`."""
+        super().__init__(layout, config, batch)
+        self._messages = config.messages is not False or not self.text_prompt
+        self._writes_prompt = layout.prompt != "prompt" or (self._messages and self.text_prompt)
+
+    def _added(self) -> Schema:
+        return {
+            **{_plural(name): column.of_each() for name, column in self.per_response.items()},
+            "chosen_index": Column(COUNT, "position of the chosen response in the list"),
+            "rejected_index": Column(COUNT, "position of the rejected response in the list"),
+        }
+
+    def _written(self) -> Schema:
+        shape = MESSAGES if self._messages else TEXT
+        prompt = {"prompt": Column(shape, "the prompt")} if self._writes_prompt else {}
+        return prompt | {
+            "chosen": Column(shape, "the preferred response"),
+            "rejected": Column(shape, "the other response"),
+            "chosen_score": Column(NUMBER, "reward of the chosen response, nats"),
+            "rejected_score": Column(NUMBER, "reward of the rejected response, nats"),
+            "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
+        }
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+        rewards = [reward.reward if reward else None for reward in scored]
+        choice = select_pair(item, rewards, self.config)
+        values: dict[str, Any] = {
+            _plural(name): [getattr(reward, name, None) for reward in scored]
+            for name in self.per_response
+        }
+        values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
+        values |= status_values(item, _problem(choice, scored), scored)
+        values |= self._pair(item, rewards, choice)
+        return _Row(values, choice.chosen is not None)
+
+    def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
+        """Return the columns that TRL's trainers read."""
+        indices = (choice.chosen, choice.rejected)
+        texts = [None if i is None else item.responses[i] for i in indices]
+        chosen_score, rejected_score = (None if i is None else rewards[i] for i in indices)
+        prompt, responses = conversation(item.prompt, texts)
+        written: dict[str, Any] = dict(
+            zip(("chosen", "rejected"), responses if self._messages else texts, strict=True)
+        )
+        if self._writes_prompt:
+            text = item.prompt[0]["content"] if item.prompt else None
+            written["prompt"] = (prompt or None) if self._messages else text
+        written |= {"chosen_score": chosen_score, "rejected_score": rejected_score, "margin": None}
+        if chosen_score is not None and rejected_score is not None:
+            written["margin"] = chosen_score - rejected_score
+        return written
+
+
+def make_labeller(layout: Layout, config: LabelConfig, batch: Batch) -> Labeller:
+    """Return the labeller for a data set; see :class:`Labeller`."""
+    kinds = {"pairs": PairLabeller, "candidates": CandidateLabeller, "single": SingleLabeller}
+    return kinds[layout.kind](layout, config, batch)
+
+
+def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
+    """Return what is to be said of a row of candidates, if anything."""
+    missing = missing_rewards({f"response {i}": reward for i, reward in enumerate(scored)})
+    if choice.problem is None:
+        return f"{PARTIAL}: {missing}" if missing else None
+    if missing and not any(reward and reward.reward is not None for reward in scored):
+        return missing
+    return f"{choice.problem}: {missing}" if missing else choice.problem
+
+
+def _plural(name: str) -> str:
+    return name if name.endswith("s") else f"{name}s"
+
+
+def _is_text(column: Sequence[Any]) -> bool:
+    return isinstance(next((value for value in column if value is not None), ""), str)

@@ -1,0 +1,129 @@
+"""Which columns of a data set hold the prompt and the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drsow_plugin.annotate.options import Kind, LabelConfig
+from drsow_plugin.errors import DataError, unknown_name
+
+PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
+RESPONSES = ("responses", "completions", "generations")
+RESPONSE = ("response", "completion")
+RATINGS = ("ratings",)
+
+_SHAPES = (
+    "pairs (chosen, rejected, and prompt unless it is their common beginning), candidates "
+    f"(prompt and a list: {', '.join(RESPONSES)}) or single responses (prompt and "
+    f"{' or '.join(RESPONSE)})"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a data set that are read.
+
+    Attributes:
+        kind: ``pairs``, ``candidates`` or ``single``.
+        prompt: Column of the prompt; ``None`` where it is the common beginning of a pair.
+        responses: Columns of the responses: chosen and rejected, or a single one.
+        ratings: Column of numbers for the candidates, or ``None``.
+        group: Column whose values part the summary, or ``None``.
+    """
+
+    kind: Kind
+    prompt: str | None
+    responses: tuple[str, ...]
+    ratings: str | None = None
+    group: str | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read."""
+        named = (self.prompt, *self.responses, self.ratings, self.group)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def find_layout(columns: Sequence[str], config: LabelConfig) -> Layout:
+    """Find out what a data set holds.
+
+    Args:
+        columns: The names of its columns.
+        config: The names and the kind that were given.
+
+    Raises:
+        DataError: A column that was named is not there, or the columns are of no known
+            kind, or of more than one.
+    """
+    for option, name in _given(config).items():
+        if name not in columns:
+            raise DataError(f"{option}: {unknown_name('column', name, columns)}")
+    pair = (config.chosen_column or "chosen", config.rejected_column or "rejected")
+    candidates = config.responses_column or _first(RESPONSES, columns)
+    single = config.response_column or _first(RESPONSE, columns)
+    found: dict[Kind, tuple[str, ...]] = {}
+    if set(pair) <= set(columns):
+        found["pairs"] = pair
+    if candidates:
+        found["candidates"] = (candidates,)
+    if single:
+        found["single"] = (single,)
+    kind = _kind(found, config, columns)
+    prompt = config.prompt_column or _first(PROMPT, columns)
+    if prompt is None and kind != "pairs":
+        raise DataError(
+            f"There is no column with the prompt; the columns are {_listed(columns)}. "
+            "Name it with prompt_column=…."
+        )
+    ratings = config.ratings_column or _first(RATINGS, columns)
+    return Layout(
+        kind=kind,
+        prompt=prompt,
+        responses=found[kind],
+        ratings=ratings if kind == "candidates" else None,
+        group=config.group_column,
+    )
+
+
+def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequence[str]) -> Kind:
+    """Choose among the kinds that the columns may be of."""
+    named: list[Kind] = []
+    if config.chosen_column or config.rejected_column:
+        named.append("pairs")
+    if config.responses_column:
+        named.append("candidates")
+    if config.response_column:
+        named.append("single")
+    kinds: list[Kind] = [config.kind] if config.kind else named or list(found)
+    if "single" in kinds and len(kinds) > 1 and not named:
+        kinds.remove("single")  # beside pairs or candidates, the answer that was once given
+    if len(kinds) > 1:
+        raise DataError(
+            f"The columns {_listed(columns)} can be read as {' or as '.join(kinds)}. Say which "
+            f"with kind={kinds[0]} or kind={kinds[1]}."
+        )
+    if not kinds or kinds[0] not in found:
+        wanted = f"as {kinds[0]} " if kinds else ""
+        raise DataError(
+            f"The columns {_listed(columns)} cannot be read {wanted}as preference data. Needed: "
+            f"{_SHAPES}. Other names can be given: prompt_column, chosen_column, rejected_column, "
+            "responses_column, response_column."
+        )
+    return kinds[0]
+
+
+def _given(config: LabelConfig) -> dict[str, str]:
+    options = (
+        *("prompt_column", "chosen_column", "rejected_column", "responses_column"),
+        *("response_column", "ratings_column", "group_column"),
+    )
+    return {name: getattr(config, name) for name in options if getattr(config, name)}
+
+
+def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    return next((name for name in names if name in columns), None)
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns))

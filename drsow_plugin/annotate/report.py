@@ -1,0 +1,138 @@
+"""What was done to a data set and what came out: for people, for the card, for a rerun."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from drsow_plugin.annotate.figures import draw
+from drsow_plugin.errors import DataError
+
+if TYPE_CHECKING:
+    from drsow_plugin.annotate.annotator import Annotator
+    from drsow_plugin.annotate.labellers import Labeller
+    from drsow_plugin.annotate.summary import Summary
+
+REPORT, OPTIONS = "report.json", "drsow.yaml"
+_PICTURES = ("margins.png", "lengths.png")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a data set was labelled, and what came out.
+
+    Attributes:
+        values: All of it as plain values: ``kind``, ``created``, ``fingerprint``,
+            ``options``, ``pair``, ``annotation``, ``columns``, ``splits`` and, from the
+            command line, ``input`` and ``command``.
+        pictures: PNG files by name.
+    """
+
+    values: dict[str, Any]
+    pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        annotator: Annotator,
+        summaries: Mapping[str, Summary],
+        labeller: Labeller,
+        *,
+        keep_unusable: bool,
+    ) -> Report:
+        """Return the report of a run, or of rows that ``map`` labelled."""
+        values = {
+            "kind": labeller.layout.kind,
+            "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "fingerprint": annotator.fingerprint,
+            "options": annotator.options(),
+            "pair": annotator.describe(),
+            "annotation": {
+                **{k: v for k, v in asdict(annotator.config).items() if v is not None},
+                "keep_unusable": keep_unusable,
+            },
+            "columns": {name: column.meaning for name, column in labeller.schema().items()},
+            "splits": {name: summary.describe() for name, summary in summaries.items()},
+        }
+        return cls(values, draw(summaries))
+
+    def with_values(self, **values: Any) -> Report:
+        """Return the report with more values."""
+        return replace(self, values={**self.values, **values})
+
+    def files(self) -> dict[str, bytes]:
+        """Return the report, the options as YAML, and the pictures, by file name."""
+        text = json.dumps(self.values, indent=2, ensure_ascii=False)
+        options = yaml.safe_dump(
+            self.values.get("options", {}), sort_keys=False, allow_unicode=True
+        )
+        return {
+            REPORT: f"{text}\n".encode(),
+            OPTIONS: options.encode(),
+            **self.pictures,
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: It is not there, or cannot be read.
+        """
+        try:
+            values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder} has no {REPORT} that can be read ({error}). Give a folder that "
+                "'drsow annotate' wrote."
+            ) from error
+        found = {n: (folder / n).read_bytes() for n in _PICTURES if (folder / n).is_file()}
+        return cls(values, found)
+
+    def __str__(self) -> str:
+        """Return the figures as text for a terminal."""
+        lines: list[str] = []
+        for name, split in self.values["splits"].items():
+            lines += [f"{name}:", *_lines(split)]
+            for group, figures in (split.get("groups") or {}).items():
+                lines += [f"  {group}:", *(f"  {line}" for line in _lines(figures))]
+        return "\n".join(lines)
+
+
+def _lines(figures: Mapping[str, Any]) -> list[str]:
+    dropped = figures["dropped"]
+    rows = [
+        ("rows", f"{figures['rows']:,}, of which {figures['scored']:,} have a reward"),
+        ("pairs", None if figures["pairs"] is None else f"{figures['pairs']:,}"),
+        ("left out", ", ".join(f"{number:,} {why}" for why, number in dropped.items()) or None),
+        ("swapped", f"{figures['swapped']:,}" if figures["swapped"] else None),
+        ("accuracy", _share(figures["accuracy"], "against the labels that were there")),
+        ("pick the longer", _share(figures["longer"], "against the same labels")),
+        ("chosen is longer", _share(figures["chosen_longer"], "of the pairs")),
+        ("margin", _quantiles(figures["margin_quantiles"])),
+        ("reward and length", _correlation(figures["length_correlation"])),
+    ]
+    return [f"  {name:18}{value}" for name, value in rows if value is not None]
+
+
+def _share(share: Mapping[str, Any] | None, of: str) -> str | None:
+    if share is None:
+        return None
+    ties = f", {share['ties']:,} ties" if share["ties"] else ""
+    return f"{share['value']:.1%} +- {share['stderr']:.1%} {of} ({share['n']:,}{ties})"
+
+
+def _quantiles(quantiles: Mapping[str, float] | None) -> str | None:
+    if quantiles is None:
+        return None
+    return "  ".join(f"{float(q):.0%}: {value:.2f}" for q, value in quantiles.items()) + "  (nats)"
+
+
+def _correlation(value: float | None) -> str | None:
+    return None if value is None else f"correlation {value:+.2f}"

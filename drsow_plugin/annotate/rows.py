@@ -1,0 +1,118 @@
+"""One row of a data set as a prompt and the responses to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.errors import DataError
+from drsow_plugin.prompts import as_messages, as_preference, check_text, response_text
+from drsow_plugin.records import Message, Reward
+
+Rewards = list[list[Reward | None]]
+"""For each row a reward for each response; ``None`` for a missing response."""
+
+# Where a candidate is a record, the key of its text: lm-sys, UltraFeedback, distilabel.
+_TEXT_KEYS = ("response", "completion", "generation", "text", "content")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and the responses to it.
+
+    Attributes:
+        prompt: The messages that the responses follow.
+        responses: The texts; ``None`` for a candidate that has none.
+        ratings: A number for each response, where the data has them.
+        problem: Why the row cannot be read, or ``None``.
+    """
+
+    prompt: tuple[Message, ...] = ()
+    responses: tuple[str | None, ...] = ()
+    ratings: tuple[float | None, ...] | None = None
+    problem: str | None = None
+
+    def content(self) -> str:
+        """Return the prompt and the responses as one text, the same for the same content."""
+        return json.dumps([self.prompt, self.responses], sort_keys=True, ensure_ascii=True)
+
+
+def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout) -> list[Item]:
+    """Return the rows of a batch; one that cannot be read says why."""
+    length = len(batch[layout.responses[0]])
+    return [
+        _read({name: batch[name][row] for name in layout.columns}, layout) for row in range(length)
+    ]
+
+
+def _read(row: Mapping[str, Any], layout: Layout) -> Item:
+    try:
+        if layout.kind == "pairs":
+            return _pair(row, layout)
+        if layout.kind == "candidates":
+            return _candidates(row, layout)
+        prompt = as_messages(_prompt(row, layout), "")
+        return Item(tuple(prompt), (_text(row[layout.responses[0]], "the response"),))
+    except DataError as error:
+        return Item(problem=str(error).lstrip(":, "))
+
+
+def _pair(row: Mapping[str, Any], layout: Layout) -> Item:
+    named = {"chosen": row[layout.responses[0]], "rejected": row[layout.responses[1]]}
+    if layout.prompt is not None:
+        named["prompt"] = row[layout.prompt]
+    pair = as_preference(named, "")
+    for name in ("chosen", "rejected"):
+        check_text(getattr(pair, name), name)
+    return Item(tuple(pair.prompt), (pair.chosen, pair.rejected))
+
+
+def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
+    given = row[layout.responses[0]]
+    if not isinstance(given, list):
+        raise DataError(f"the responses are a list, got {type(given).__name__}.")
+    prompt = as_messages(_prompt(row, layout), "")
+    responses = tuple(
+        None if value is None else _text(value, f"response {position}")
+        for position, value in enumerate(given)
+    )
+    return Item(tuple(prompt), responses, _ratings(row, layout, len(responses)))
+
+
+def _prompt(row: Mapping[str, Any], layout: Layout) -> Any:
+    prompt = row[layout.prompt or "prompt"]
+    if prompt is None:
+        raise DataError("the prompt is missing.")
+    return prompt
+
+
+def _text(value: Any, where: str) -> str:
+    """Return a response, given as a text, as a record with a text, or as one message."""
+    if isinstance(value, Mapping):
+        key = next((k for k in _TEXT_KEYS if isinstance(value.get(k), str)), None)
+        if key is None:
+            raise DataError(
+                f"{where} is a record without a text; it has {', '.join(value)}, and needed is "
+                f"one of {', '.join(_TEXT_KEYS)}."
+            )
+        value = value[key]
+    if not isinstance(value, (str, list)):
+        raise DataError(f"{where} is a text, got {type(value).__name__}.")
+    text = response_text(value, where)
+    check_text(text, where)
+    return text
+
+
+def _ratings(row: Mapping[str, Any], layout: Layout, count: int) -> tuple[float | None, ...] | None:
+    """Return the ratings that go with the candidates; ``None`` where they do not."""
+    given = row[layout.ratings] if layout.ratings else None
+    if not isinstance(given, list) or len(given) != count:
+        return None
+    numbers = [
+        float(value) if isinstance(value, (int, float)) and value == value else None
+        for value in given
+    ]
+    return tuple(numbers)

@@ -1,0 +1,213 @@
+"""Labels a whole data set: resume, progress, several processes, a report at the end."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import pyarrow as pa
+from datasets.arrow_writer import ArrowWriter
+
+from drsow_plugin.annotate.columns import OK, PARTIAL
+from drsow_plugin.annotate.labellers import Labeller, make_labeller
+from drsow_plugin.annotate.layout import Layout, find_layout
+from drsow_plugin.annotate.options import Kind
+from drsow_plugin.annotate.report import Report
+from drsow_plugin.annotate.rows import read_rows
+from drsow_plugin.annotate.shards import Shards
+from drsow_plugin.annotate.summary import Summary
+from drsow_plugin.annotate.tables import labelled_table
+from drsow_plugin.annotate.workers import Shard, score_here, score_in_processes
+from drsow_plugin.cache import cache_folder
+from drsow_plugin.errors import DataError
+from drsow_plugin.hashing import file_sha256
+from drsow_plugin.progress import RowProgress
+from drsow_plugin.values import parse_positive
+
+if TYPE_CHECKING:
+    from drsow_plugin.annotate.annotator import Annotator
+
+AnySplit = Any  # a Dataset or an IterableDataset
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A split whose columns were found to be in order."""
+
+    name: str
+    rows: int | None
+    shards: Iterator[Shard]
+    labeller: Labeller
+    features: datasets.Features
+
+
+def run(
+    annotator: Annotator,
+    data: Any,
+    num_proc: int | None,
+    cache_dir: str | None,
+    *,
+    keep_unusable: bool,
+    shard_rows: int,
+) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
+    """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
+    processes = parse_positive("num_proc", num_proc) or 1
+    size = parse_positive("shard_rows", shard_rows) or 1
+    root = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+    several = isinstance(data, Mapping)
+    named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
+    splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
+    done = Shards(root / "scores" / annotator.work_key[:32])
+    finished: dict[str, datasets.Dataset] = {}
+    summaries: dict[str, Summary] = {}
+    for split in splits:
+        summary = Summary(split.labeller.layout, annotator.config)
+        progress = RowProgress(split.rows, f"drsow: {split.name}")
+        try:
+            scored = (
+                score_here(annotator, split.shards, done, progress)
+                if processes == 1
+                else score_in_processes(annotator, split.shards, done, progress, processes)
+            )
+            finished[split.name] = _write(split, scored, summary, root / "labelled", keep_unusable)
+        finally:
+            progress.close()
+        summaries[split.name] = summary
+    labeller = splits[0].labeller
+    report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
+    if several:
+        return datasets.DatasetDict(finished), report
+    return next(iter(finished.values())), report
+
+
+def report_on(annotator: Annotator, data: Any) -> Report:
+    """Return the report on labelled rows; see :meth:`drsow_plugin.Annotator.report_on`."""
+    prefix = annotator.config.prefix
+    named = data if isinstance(data, Mapping) else {_split_name(data): data}
+    summaries: dict[str, Summary] = {}
+    for name, split in named.items():
+        columns = split.column_names
+        marks: dict[str, Kind] = {"rewards": "candidates", "margin": "pairs", "reward": "single"}
+        kind = next((k for mark, k in marks.items() if f"{prefix}{mark}" in columns), None)
+        if kind is None:
+            raise DataError(
+                f"The rows have no columns that begin with {prefix!r}, as labelled rows have. "
+                "Give what map(annotate, …) returned."
+            )
+        config = replace(annotator.config, kind=kind)
+        layout = find_layout(columns, config)
+        summaries[name] = Summary(layout, config)
+        for part in _tables(split, 1000):
+            values = part[:]
+            labeller = make_labeller(layout, config, values)
+            usable = [s.startswith((OK, PARTIAL)) for s in values[f"{prefix}status"]]
+            labels = {n: values[n] for n in labeller.schema() if n in values}
+            summaries[name].add(values, labels, usable)
+    return Report.of(annotator, summaries, labeller, keep_unusable=True)
+
+
+def _split_name(data: Any) -> str:
+    """Return the name of a split, such as ``train`` of ``train[:10]``."""
+    found = re.match(r"\w+", str(data.split or ""))
+    return found[0] if found else "train"
+
+
+def _open_split(annotator: Annotator, name: str, data: AnySplit, size: int) -> _Split:
+    """Check a split's columns and read its first rows."""
+    if not isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
+        raise DataError(
+            f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
+            f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
+        )
+    tables = _tables(data, size)
+    first = next(tables, None)
+    if first is None:
+        raise DataError(f"The split {name!r} is empty. Give at least one row.")
+    layout = annotator.find_layout(first.column_names)
+    shards = _shards(chain([first], tables), layout)
+    head = next(shards)
+    labeller = annotator.labeller(layout, head.values)
+    annotator.check_free(labeller, first.column_names)
+    added = pa.schema([(n, column.type) for n, column in labeller.schema().items()])
+    return _Split(
+        name=name,
+        rows=len(data) if isinstance(data, datasets.Dataset) else None,
+        shards=chain([head], shards),
+        labeller=labeller,
+        features=datasets.Features(
+            {**first.features, **datasets.Features.from_arrow_schema(added)}
+        ),
+    )
+
+
+def _tables(data: AnySplit, size: int) -> Iterator[datasets.Dataset]:
+    """Yield the rows in runs of ``size``."""
+    if isinstance(data, datasets.Dataset):
+        for start in range(0, len(data), size):
+            yield data.select(range(start, min(start + size, len(data)))).with_format(None)
+        return
+    features = data.features
+    for batch in data.with_format(None).iter(batch_size=size):
+        part = datasets.Dataset.from_dict(dict(batch), features=features)
+        if features is None:
+            _require_types(part)
+            features = part.features
+        yield part
+
+
+def _require_types(first: datasets.Dataset) -> None:
+    """Check that the first rows of a stream show what the columns hold."""
+    empty = [n for n, kind in first.features.items() if getattr(kind, "dtype", "") == "null"]
+    if empty:
+        raise DataError(
+            f"The first rows of this stream have no value in {', '.join(empty)}, so their type "
+            "cannot be seen. Give the types (load_dataset(…, features=…)), or remove the columns."
+        )
+
+
+def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shard]:
+    first_row = 0
+    for part in tables:
+        values = part.select_columns(layout.columns)[:]
+        yield Shard(first_row, part.with_format("arrow")[:], values, read_rows(values, layout))
+        first_row += len(part)
+
+
+def _write(
+    split: _Split,
+    scored: Iterator[Any],
+    summary: Summary,
+    folder: Path,
+    keep_unusable: bool,
+) -> datasets.Dataset:
+    """Write the labelled rows as they come and return them as a data set on disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="writing-", dir=folder) as temporary:
+        path = Path(temporary) / "rows.arrow"
+        with ArrowWriter(features=split.features, path=str(path)) as writer:
+            written = 0
+            for shard, rewards in scored:
+                labels = split.labeller.label(shard.values, shard.items, rewards)
+                summary.add(shard.values, labels.columns, labels.usable)
+                table = labelled_table(shard.table, labels, split.labeller)
+                if not keep_unusable:
+                    table = table.filter(pa.array(labels.usable))
+                writer.write_table(table)
+                written += table.num_rows
+            writer.finalize()
+        if written == 0:
+            raise DataError(
+                f"Not one of the rows of {split.name!r} could be labelled: "
+                f"{summary.describe()['dropped']}. keep_unusable=true keeps them, with the "
+                "reason for each in their status."
+            )
+        # Named by what is in it: a later run never changes a file that a data set reads.
+        final = folder / f"{file_sha256(path)[:32]}.arrow"
+        path.replace(final)
+    return datasets.Dataset.from_file(str(final), split=datasets.NamedSplit(split.name))

@@ -1,0 +1,230 @@
+"""What came out of labelling, in figures."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from drsow_plugin.annotate.columns import PARTIAL
+from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.errors import DataError
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+MOST_GROUPS = 200
+_POINTS = 20_000  # of reward against length, in the picture
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Share:
+    """How often something is so; what is undecided counts half or not at all."""
+
+    def __init__(self) -> None:
+        self.number = self.ties = 0
+        self._value = self._squares = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one row: 1 if it is so, 0 if it is not, 0.5 if it is undecided."""
+        self.number += 1
+        self._value += value
+        self._squares += value * value
+
+    def describe(self) -> dict[str, Any] | None:
+        """Return the share with its standard error, or ``None`` without a row."""
+        if not self.number:
+            return None
+        mean = self._value / self.number
+        variance = max(self._squares / self.number - mean * mean, 0.0)
+        return {
+            "value": mean,
+            "stderr": math.sqrt(variance / max(self.number - 1, 1)),
+            "n": self.number,
+            "ties": self.ties,
+        }
+
+
+class Correlation:
+    """Pearson's correlation of reward and length, summed up row by row."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(5)
+
+    def add(self, rewards: Sequence[float], lengths: Sequence[float], *, centred: bool) -> None:
+        """Add the responses of a row, by how they differ from the row's mean if ``centred``."""
+        x, y = np.asarray(lengths, dtype=float), np.asarray(rewards, dtype=float)
+        if centred:
+            x, y = x - x.mean(), y - y.mean()
+        self._sums += (x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum())
+
+    def value(self, number: int) -> float | None:
+        """Return the correlation over ``number`` responses; ``None`` where nothing varies."""
+        x, y, xx, yy, xy = self._sums
+        if not number:
+            return None
+        spread = (xx - x * x / number) * (yy - y * y / number)
+        return (
+            float((xy - x * y / number) / math.sqrt(spread)) if spread > 1e-12 * xx * yy else None
+        )
+
+
+class Summary:
+    """Counts rows as they come; holds one number a row, and a sample for the picture."""
+
+    def __init__(self, layout: Layout, config: LabelConfig) -> None:
+        """Start at nothing.
+
+        Args:
+            layout: The columns that are read.
+            config: How the rows are labelled.
+        """
+        self._layout = layout
+        self._prefix = config.prefix
+        self._rows = self._scored = self._pairs = self._swapped = self._responses = self._seen = 0
+        self._dropped: Counter[str] = Counter()
+        self._accuracy, self._longer, self._chosen_longer = Share(), Share(), Share()
+        self._correlation = Correlation()
+        self.margins = array("d")
+        self.points = (array("d"), array("d"))
+        self._random = random.Random(0)
+        self._groups: dict[str, Summary] = {}
+        self._config = config
+
+    def add(self, given: Columns, labels: Columns, usable: Sequence[bool]) -> None:
+        """Count a batch.
+
+        Args:
+            given: The columns that were read.
+            labels: The columns that were added.
+            usable: For each row, whether it has what it was labelled for.
+        """
+        group = self._layout.group
+        for row, is_usable in enumerate(usable):
+            values = {name: column[row] for name, column in labels.items()}
+            ratings = given[self._layout.ratings][row] if self._layout.ratings else None
+            self._add(values, is_usable, ratings)
+            if group is not None:
+                name = str(given[group][row])
+                if name not in self._groups:
+                    if len(self._groups) >= MOST_GROUPS:
+                        raise DataError(
+                            f"group_column={group!r} has more than {MOST_GROUPS} values, too many "
+                            "for a summary of each. Name a column with fewer."
+                        )
+                    self._groups[name] = Summary(self._layout, self._config)
+                self._groups[name]._add(values, is_usable, ratings)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the figures as plain values; ``None`` where there is nothing to say."""
+        margins = np.frombuffer(self.margins) if self.margins else None
+        described: dict[str, Any] = {
+            "rows": self._rows,
+            "scored": self._scored,
+            "pairs": self._pairs if self._layout.kind != "single" else None,
+            "dropped": dict(self._dropped.most_common()),
+            "swapped": self._swapped,
+            "accuracy": self._accuracy.describe(),
+            "longer": self._longer.describe(),
+            "chosen_longer": self._chosen_longer.describe(),
+            "margin_quantiles": (
+                margins is not None and {str(q): float(np.quantile(margins, q)) for q in QUANTILES}
+            )
+            or None,
+            "length_correlation": self._correlation.value(self._responses),
+        }
+        if self._groups:
+            ordered = sorted(self._groups.items())
+            described["groups"] = {name: group.describe() for name, group in ordered}
+        return described
+
+    def _add(self, values: Mapping[str, Any], usable: bool, ratings: Any) -> None:
+        self._rows += 1
+        status = str(values[f"{self._prefix}status"])
+        if not usable:
+            self._dropped[status.removeprefix(f"{PARTIAL}: ").partition(":")[0]] += 1
+        rewards, lengths = self._responses_of(values)
+        if rewards:
+            self._scored += 1
+            self._add_lengths(rewards, lengths)
+        if usable and self._layout.kind == "pairs":
+            self._add_pair(values)
+        elif usable and self._layout.kind == "candidates":
+            self._add_selected(values, ratings)
+
+    def _responses_of(self, values: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+        """Return the rewards of a row, and the lengths that go with them in tokens."""
+        own = {n.removeprefix(self._prefix): v for n, v in values.items()}
+        if self._layout.kind == "candidates":
+            pairs = list(zip(own["rewards"], own["strong_tokens"], strict=True))
+        elif self._layout.kind == "pairs":
+            sides = ("chosen", "rejected")
+            pairs = [(own[f"{s}_reward"], own[f"{s}_strong_tokens"]) for s in sides]
+        else:
+            pairs = [(own["reward"], own["strong_tokens"])]
+        known = [(reward, length) for reward, length in pairs if reward is not None]
+        return [reward for reward, _ in known], [length for _, length in known]
+
+    def _add_lengths(self, rewards: list[float], lengths: list[float]) -> None:
+        centred = self._layout.kind != "single"
+        if not centred or len(rewards) > 1:
+            self._correlation.add(rewards, lengths, centred=centred)
+            self._responses += len(rewards)
+        for reward, length in zip(rewards, lengths, strict=True):
+            self._seen += 1
+            place = len(self.points[0])
+            if place >= _POINTS:  # a fair sample of all of them
+                place = self._random.randrange(self._seen)
+                if place >= _POINTS:
+                    continue
+                self.points[0][place], self.points[1][place] = length, reward
+            else:
+                self.points[0].append(length)
+                self.points[1].append(reward)
+
+    def _add_pair(self, values: Mapping[str, Any]) -> None:
+        margin = values[f"{self._prefix}margin"]
+        swapped = bool(values.get(f"{self._prefix}swapped"))
+        chosen, rejected = (
+            values[f"{self._prefix}{side}_strong_tokens"] for side in ("chosen", "rejected")
+        )
+        self._count_pair(margin, _compare(chosen, rejected))
+        self._swapped += swapped
+        self._accuracy.add(float(margin > 0 and not swapped))
+        self._accuracy.ties += margin == 0
+        longer = _compare(chosen, rejected)
+        self._longer.add(1 - longer if swapped else longer)
+
+    def _add_selected(self, values: Mapping[str, Any], ratings: Any) -> None:
+        lengths = values[f"{self._prefix}strong_tokens"]
+        chosen = values[f"{self._prefix}chosen_index"]
+        rejected = values[f"{self._prefix}rejected_index"]
+        longer = _compare(lengths[chosen], lengths[rejected])
+        self._count_pair(values["margin"], longer)
+        if not isinstance(ratings, list) or len(ratings) != len(lengths):
+            return
+        better = _compare(ratings[chosen], ratings[rejected])
+        if better is None:
+            return
+        if better == 0.5:
+            self._accuracy.ties += 1  # the labels do not say
+            return
+        self._accuracy.add(better)
+        self._longer.add(longer if better == 1 else 1 - longer)
+
+    def _count_pair(self, margin: float, longer: float) -> None:
+        self._pairs += 1
+        self.margins.append(margin)
+        self._chosen_longer.add(longer)
+
+
+def _compare(first: Any, second: Any) -> Any:
+    """Return 1 where the first is more, 0 where it is less, 0.5 where they are the same."""
+    if first is None or second is None:
+        return None
+    return 0.5 if first == second else float(first > second)

@@ -1,0 +1,144 @@
+"""Scores shards of rows: here, or in processes with a device each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drsow_plugin.annotate.rows import Item, Rewards
+from drsow_plugin.annotate.shards import Shards
+from drsow_plugin.errors import EngineError
+from drsow_plugin.progress import RowProgress
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from drsow_plugin.annotate.annotator import Annotator
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows that are scored together.
+
+    Attributes:
+        first_row: Number of the first.
+        table: The rows as they are.
+        values: The columns that are read, as Python values.
+        items: The rows, read.
+    """
+
+    first_row: int
+    table: pa.Table
+    values: dict[str, list[Any]]
+    items: list[Item]
+
+
+Scored = tuple[Shard, Rewards]
+
+
+def score_here(
+    annotator: Annotator, shards: Iterable[Shard], done: Shards, progress: RowProgress
+) -> Iterator[Scored]:
+    """Yield each shard with its rewards, in order; what is finished is taken from disk."""
+    for shard in shards:
+        rewards = done.load(shard.items)
+        if rewards is None:
+            rewards = annotator.rewards(
+                shard.items,
+                first_row=shard.first_row,
+                progress=progress.within(len(shard.items)),
+            )
+            done.save(shard.items, rewards)
+        progress.finish(len(shard.items))
+        yield shard, rewards
+
+
+def score_in_processes(
+    annotator: Annotator,
+    shards: Iterable[Shard],
+    done: Shards,
+    progress: RowProgress,
+    num_proc: int,
+) -> Iterator[Scored]:
+    """Yield each shard with its rewards, in order, scored in ``num_proc`` processes.
+
+    Raises:
+        EngineError: A process died.
+    """
+    context = multiprocessing.get_context("spawn")
+    ranks = context.Queue()
+    for rank in range(num_proc):
+        ranks.put(rank)
+    threads = max(1, (os.cpu_count() or 1) // num_proc)
+    pool = ProcessPoolExecutor(
+        num_proc, context, initializer=_start, initargs=(annotator, ranks, done.folder, threads)
+    )
+    waiting: deque[tuple[Shard, Future[tuple[Rewards, int]] | Rewards]] = deque()
+    try:
+        for shard in shards:
+            found = done.load(shard.items)
+            waiting.append((shard, found or pool.submit(_score, shard.items, shard.first_row)))
+            while len(waiting) > 2 * num_proc:
+                yield _next(waiting, progress)
+        while waiting:
+            yield _next(waiting, progress)
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "A process that scored rows died, most likely for want of memory. Finished work is "
+            "kept: run again, with fewer processes (num_proc) or a smaller batch_tokens."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _next(
+    waiting: deque[tuple[Shard, Future[tuple[Rewards, int]] | Rewards]], progress: RowProgress
+) -> Scored:
+    shard, pending = waiting.popleft()
+    rewards, tokens = pending.result() if isinstance(pending, Future) else (pending, 0)
+    progress.finish(len(shard.items), tokens)
+    return shard, rewards
+
+
+# In a process of its own
+
+_mine: dict[str, Any] = {}
+
+
+def _start(annotator: Annotator, ranks: Any, folder: Path, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _mine.update(annotator=annotator, rank=ranks.get(), done=Shards(folder))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _score(items: list[Item], first_row: int) -> tuple[Rewards, int]:
+    scored = 0
+
+    def count(tokens: int, _total: int) -> None:
+        nonlocal scored
+        scored += tokens
+
+    rewards = _mine["annotator"].rewards(
+        items, rank=_mine["rank"], first_row=first_row, progress=count
+    )
+    _mine["done"].save(items, rewards)
+    return rewards, scored

@@ -1,0 +1,180 @@
+"""Publishing a labelled data set: the data first, then its card and report in one commit.
+
+Each step can be repeated: publishing again after an interruption completes the work and gives
+the same files.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from drsow_plugin.errors import ConfigError, DataError
+from drsow_plugin.publishing import card, readme
+from drsow_plugin.publishing.repository import Repository, open_api, without_tokens
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+    from drsow_plugin.annotate.report import Report
+
+_log = logging.getLogger(__name__)
+
+
+class PublishOptions(TypedDict, total=False):
+    """The options of :func:`publish`."""
+
+    private: bool
+    revision: str | None
+    token: str | None
+    license: str | None
+    language: str | Sequence[str] | None
+
+
+def publish(
+    data: Dataset | DatasetDict | str | Path,
+    repo_id: str,
+    report: Report | None = None,
+    **options: Unpack[PublishOptions],
+) -> str:
+    """Publish a labelled data set with its card on the Hugging Face Hub.
+
+    Of a README that is there only our section, between its markers, and missing keys of the
+    front matter are written. Other files are left alone, but a `DatasetDict` replaces all
+    splits, as `push_to_hub` does.
+
+    Args:
+        data: The labelled rows, with at least one row, or a folder that ``drsow annotate``
+            wrote.
+        repo_id: ``owner/name``, or ``name`` for the owner of the token.
+        report: How the rows were labelled: ``Annotator.report`` after ``run``, or
+            ``Annotator.report_on(rows)`` after ``map``. A folder has its own.
+        **options: ``private`` (create a private repository, and refuse one that is public;
+            the default), ``revision`` (the branch to publish on, created where it is
+            missing), ``token`` (with write access; by default that of ``hf auth login``),
+            ``license`` (as the Hub knows it, such as ``cc-by-4.0``) and ``language`` (code or
+            codes, such as ``en``).
+
+    Returns:
+        The address of the data set's page.
+
+    Raises:
+        ConfigError: An argument is wrong.
+        DataError: There are no rows, they do not fit those of the repository, or the front
+            matter of the README there is broken. Nothing was uploaded.
+        HubError: The Hub refused, could not be reached or holds a public repository.
+    """
+    if isinstance(data, (str, Path)):
+        data, report = _read_folder(Path(data).expanduser(), report)
+    if report is None:
+        raise ConfigError(
+            "The card says how the rows were labelled: give report=annotate.report after "
+            "annotate.run(…), or report=annotate.report_on(rows) after rows.map(annotate, …)."
+        )
+    rows = _check(data, repo_id)
+    token = options.get("token")
+    repository = Repository(open_api(token), repo_id, options.get("revision"), token)
+    address = repository.open(private=options.get("private", True))
+    before, _ = repository.readme()
+    readme.check(before)
+    repository.push(data, next(iter(rows)))
+    _log.info("Uploaded %d rows to %s.", sum(rows.values()), address)
+
+    values = without_tokens(report.values, repository.secret)
+    splits = data if isinstance(data, Mapping) else {"": data}
+    published = card.Published(
+        repo_id=repository.repo_id,
+        rows=rows,
+        columns=next(iter(splits.values())).column_names,
+        pictures=sorted(report.pictures),
+        revision=options.get("revision"),
+    )
+    section = card.render_section(values, published)
+    metadata = front_matter(values, published, options)
+    files = report.with_values(**values).files()
+    repository.write_card(
+        lambda now: readme.merge(readme.restore(before, now), section, metadata),
+        {f"{card.FOLDER}/{name}": content for name, content in files.items()},
+    )
+    return address
+
+
+def _read_folder(folder: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
+    from drsow_plugin.annotate.report import Report
+    from drsow_plugin.data import load_data
+
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{str(folder)!r} is no folder. Give one that 'drsow annotate' wrote, or a data set."
+        )
+    return load_data([str(folder)]), report or Report.load(folder)
+
+
+def front_matter(
+    report: Mapping[str, Any], published: card.Published, options: PublishOptions
+) -> dict[str, Any]:
+    """Return the keys of the front matter that follow from the report.
+
+    Keys as https://github.com/huggingface/hub-docs/blob/main/datasetcard.md lists them.
+    ``base_model`` is none of these: it belongs to model cards, where it makes the repository a
+    derivative of the weights. The section names and links both models instead.
+    """
+    pairs = ["preference", "dpo"] if report["kind"] != "single" else []
+    source = report.get("input")
+    language = options.get("language") or []
+    found = {
+        "license": options.get("license"),
+        "language": [language] if isinstance(language, str) else list(language),
+        "annotations_creators": ["machine-generated"],
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(sum(published.rows.values()))],
+        "source_datasets": [source] if card.is_hub_dataset(source) else None,
+        "tags": [*pairs, "drsow", "rlhf"],
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def size_category(rows: int) -> str:
+    """Return the Hub's name for a number of rows, such as ``1K<n<10K``."""
+    power = len(str(rows)) - 1
+    if power < 3:
+        return "n<1K"
+    if power >= 12:
+        return "n>1T"
+    low, high = (f"{10 ** (p % 3)}{'KMBT'[p // 3 - 1]}" for p in (power, power + 1))
+    return f"{low}<n<{high}"
+
+
+def _check(data: Any, repo_id: str) -> dict[str, int]:
+    """Check the arguments and return the number of rows of each split."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"A data set on the Hub is named owner/name or name: {error}") from None
+    splits = (
+        data if isinstance(data, Mapping) else {str(getattr(data, "split", 0) or "train"): data}
+    )
+    for name, split in splits.items():
+        if not hasattr(split, "push_to_hub"):
+            raise DataError(
+                f"Only a datasets.Dataset or DatasetDict can be published; split {name!r} is a "
+                f"{type(split).__name__}. Load it with datasets first."
+            )
+    rows = {str(name): len(split) for name, split in splits.items()}
+    if not sum(rows.values()):
+        raise DataError(
+            f"There are no rows to publish (splits: {', '.join(rows) or 'none'}). "
+            "Look at why all of them were dropped."
+        )
+    return rows

@@ -1,0 +1,500 @@
+"""Publishing through the real clients, against a stand-in for the Hub on the loopback."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pytest
+import tiny
+import yaml
+from hub_server import HubServer
+from huggingface_hub import constants
+
+from drsow_plugin import Report, publish
+from drsow_plugin.errors import ConfigError, DataError, HubError
+from drsow_plugin.publishing import card, repository
+from drsow_plugin.publishing import readme as readmes
+from drsow_plugin.publishing.publish import size_category
+
+TOKEN = "hf_" + "Ab1" * 8
+READER = "hf_" + "Zz9" * 8
+REPO = "tester/labelled"
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(40)
+USERS = (
+    b"---\r\n# about the owners\r\nlicense: 'cc-by-4.0'   # ours\r\ntags: [mine, dpo]\r\n"
+    b"empty: null\r\n---\r\n\r\n# Mine\r\n\r\nText | of <b>mine</b>.  \r\n\tLast line"
+)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """Let both clients talk to a stand-in, although they read its address when imported."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(repository, "WAITS", (0.0, 0.0, 0.0))
+    with HubServer(tokens=[TOKEN], readers=[READER]) as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        for name, value in {
+            "HF_ENDPOINT": server.url,
+            "HUB_DATASETS_URL": server.url + "/datasets/{repo_id}/resolve/{revision}/{path}",
+            "HF_HUB_OFFLINE": False,
+            "HF_UPDATE_DOWNLOAD_COUNTS": False,
+            "HF_DATASETS_CACHE": tmp_path / "datasets",
+        }.items():
+            monkeypatch.setattr(datasets.config, name, value)
+        yield server
+
+
+@pytest.fixture
+def data() -> datasets.Dataset:
+    names = ["one", "two", "three", "four"]
+    return datasets.Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": f"Say {name}."}] for name in names],
+            "chosen": [[{"role": "assistant", "content": name}] for name in names],
+            "rejected": [[{"role": "assistant", "content": "I will not."}] for _ in names],
+            "drsow_margin": [1.5, 0.5, 2.0, 0.25],
+            "drsow_status": ["ok", "partial: one", "ok", "tie"],
+        }
+    )
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    """Return a report with everything in it."""
+    side = {"source": "org/strong", "revision": "abc123", "dtype": "bfloat16", "adapter": None}
+    side |= {"architecture": "LlamaForCausalLM", "template": "tokenizer", "max_length": 8192}
+    local = {
+        "source": "/home/someone/models/weak",
+        "sha256": {"model.safetensors": "0123456789abcdef"},
+    }
+    counted = {
+        "rows": 4,
+        "scored": 4,
+        "pairs": 3,
+        "dropped": {"tie": 1, "bad row": 0},
+        "swapped": 0,
+    }
+    counted |= {
+        "accuracy": {"value": 0.612, "stderr": 0.021, "n": 440, "ties": 0},
+        "longer": {"value": 0.57, "stderr": 0.02, "n": 440},
+        "margin_quantiles": {"0.05": 0.1, "0.5": 1.0, "0.95": 2.0},
+        "length_correlation": 0.31,
+    }
+    return {
+        "kind": "pairs",
+        "input": "org/source",
+        "command": f"drsow annotate org/source --token {TOKEN}",
+        "created": "2026-11-23",
+        "fingerprint": "f" * 64,
+        "options": {
+            "strong": "org/strong",
+            "token": TOKEN,
+            "note": f"made with {READER}",
+            "seed": 0,
+        },
+        "pair": {
+            "strong": {**side, "template_sha256": "e5878d42c1903b9f"},
+            "weak": {**side, "revision": None, **local, "template": "none"},
+            "scoring": {
+                "reduction": "sum",
+                "end_of_turn": True,
+                "overflow": "error",
+                "max_length": None,
+            },
+            "versions": {"python": "3.11", "torch": "2.13.0"},
+        },
+        "annotation": {"select": None, "min_margin": 0.0, "relabel": "swap", "drop": False},
+        "columns": {"drsow_margin": "reward of chosen | minus rejected, nats"},
+        "domains": [
+            {"name": "chat", "description": "Talk", "instruction": "Be ```kind```.", "examples": []}
+        ],
+        "splits": {"train": {**counted, "groups": {"chat": counted}}},
+        **changes,
+    }
+
+
+def send(data: Any, values: dict[str, Any] | None = None, **options: Any) -> str:
+    return publish(data, REPO, Report(values or report(), {"margins.png": PICTURE}), **options)
+
+
+def front(readme: bytes) -> dict[str, Any]:
+    return yaml.safe_load(readme.decode().split("---")[1])
+
+
+def outside(readme: bytes) -> bytes:
+    start, rest = readme.split(readmes.BEGIN.encode())
+    return start + rest.split(readmes.END.encode())[1]
+
+
+def test_a_new_data_set_is_private_and_described_and_reads_back(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    address = send(data)
+    repository = server.repositories[REPO]
+    assert address == f"{server.url}/datasets/{REPO}"
+    assert repository.private
+    assert set(repository.files()) == {
+        *("README.md", "data/train-00000-of-00001.parquet"),
+        *("drsow/margins.png", "drsow/report.json", "drsow/drsow.yaml"),
+    }
+    readme = repository.files()["README.md"]
+    assert front(readme)["tags"] == ["preference", "dpo", "drsow", "rlhf"]
+    assert front(readme)["size_categories"] == ["n<1K"]
+    assert front(readme)["source_datasets"] == ["org/source"]
+    assert {"dataset_info", "configs"} <= set(front(readme))
+    assert b"61.2 \xc2\xb1 2.1 %" in readme and b"![margins.png](drsow/margins.png)" in readme
+    loaded = datasets.load_dataset(REPO, split="train")
+    assert loaded.to_list() == data.to_list()
+    assert huggingface_hub.DatasetCard.load(REPO).data.tags == front(readme)["tags"]
+
+
+def test_publishing_again_replaces_the_section_and_nothing_else(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    send(data)
+    first = dict(server.repositories[REPO].files())
+    send(data)
+    assert dict(server.repositories[REPO].files()) == first
+    send(data, values=report(created="2027-01-01"))
+    second = dict(server.repositories[REPO].files())
+    changed = {path for path in second if second[path] != first.get(path)}
+    assert changed == {"README.md", "drsow/report.json"}
+    assert outside(second["README.md"]) == outside(first["README.md"])
+    assert second["README.md"].count(b"2027-01-01") == 1
+    assert b"2026-11-23" not in second["README.md"]
+
+
+def test_the_readme_of_the_user_is_kept_byte_for_byte(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    server.create(REPO, {"README.md": USERS, "notes.txt": b"mine"})
+    send(data, license="mit", language="en")
+    files = server.repositories[REPO].files()
+    readme = files["README.md"]
+    assert files["notes.txt"] == b"mine"
+    head, text = USERS.split(b"tags: [mine, dpo]\r\n")
+    assert readme.startswith(head)
+    assert outside(readme).split(b"\r\n---\r\n")[1].startswith(text.split(b"---\r\n")[1])
+    assert b"\r\nempty: null\r\n" in readme
+    assert front(readme)["tags"] == ["mine", "dpo", "preference", "drsow", "rlhf"]
+    assert front(readme)["license"] == "cc-by-4.0"
+    assert front(readme)["language"] == ["en"]
+    assert {"dataset_info", "configs"} <= set(front(readme))
+    assert b"\n" not in readme.replace(b"\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "A\n{begin}\nB\n",
+        "A\n{end}\nB\n",
+        "A\n{end}\nB\n{begin}\nC",
+        "A\n{begin}\nB\n{end}\nC\n{begin}\nD\n{end}\nE\n",
+        "A\n{begin}\nB\n{begin}\nC\n{end}\n",
+    ],
+)
+def test_damaged_markers_lose_no_text_and_are_whole_again(damaged: str) -> None:
+    readme = damaged.format(begin=readmes.BEGIN, end=readmes.END)
+    section = f"{readmes.BEGIN}\nours\n{readmes.END}"
+    merged = readmes.merge(readme, section, {"tags": ["drsow"]})
+    text = damaged.format(begin="", end="").split()
+    assert [line for line in merged.split("\n") if line in "ABCDE" and line] == text
+    assert merged.count(readmes.BEGIN) == merged.count(readmes.END) == merged.count("ours") == 1
+    again = readmes.merge(merged, section.replace("ours", "newer"), {"tags": ["drsow"]})
+    assert again == merged.replace("ours", "newer")
+
+
+def test_markers_inside_a_line_are_text_of_the_user() -> None:
+    readme = f"Our section is between `{readmes.BEGIN}` and `{readmes.END}`.\n"
+    merged = readmes.merge(readme, f"{readmes.BEGIN}\nours\n{readmes.END}", {})
+    assert readme in merged and merged.endswith(f"\n\n{readmes.BEGIN}\nours\n{readmes.END}\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("tags:\n- a  # why\n\n# of b\nb: 1", {"tags": ["a", "drsow"], "b": 1}),
+        ("{tags: a, b: 1}", {"tags": ["a", "drsow"], "b": 1}),
+        ("b: |\n  x\n  y\ntags:", {"tags": ["drsow"], "b": "x\ny\n"}),
+        ("tags: drsow\nb: é", {"tags": ["drsow"], "b": "é"}),
+        ("  tags: []\n  b: 1", {"tags": ["drsow"], "b": 1}),
+    ],
+)
+def test_front_matter_in_any_style_takes_the_tags(before: str, after: dict[str, Any]) -> None:
+    merged = readmes.merge(f"---\n{before}\n---\ntext", "S", {"tags": ["drsow"]})
+    found = merged.split("---\n")
+    assert yaml.safe_load(found[1]) == after
+    assert found[2] == "text\n\nS\n"
+    assert "# of b\nb: 1" in found[1] or "#" not in before
+
+
+def test_broken_front_matter_is_refused_before_anything_is_uploaded(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    server.create(REPO, {"README.md": b"---\ntags: [mine\n---\ntext"})
+    with pytest.raises(DataError, match=r"front matter of README.md is no YAML.*Repair"):
+        send(data)
+    assert list(server.repositories[REPO].files()) == ["README.md"]
+
+
+def test_a_readme_in_another_encoding_is_refused_before_anything_is_uploaded(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    server.create(REPO, {"README.md": "é".encode("latin-1")})
+    with pytest.raises(DataError, match="not in UTF-8"):
+        send(data)
+    assert list(server.repositories[REPO].files()) == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "advice"),
+    [("hf_" + "0" * 12, "401", "hf auth login"), (READER, "403", "write access")],
+)
+def test_a_refused_token_tells_what_to_do_and_is_not_tried_again(
+    server: HubServer, data: datasets.Dataset, token: str, status: str, advice: str
+) -> None:
+    with pytest.raises(HubError, match=advice) as caught:
+        send(data, token=token)
+    assert status in str(caught.value) and token not in str(caught.value)
+    assert [r.path for r in server.requests].count("/api/repos/create") == 1
+    assert not server.repositories
+
+
+@pytest.mark.parametrize("conflict", [409, 412])
+def test_an_edit_during_publishing_is_kept(
+    server: HubServer, data: datasets.Dataset, conflict: int
+) -> None:
+    send(data)
+    repository = server.repositories[REPO]
+
+    def edit() -> None:
+        readme = b"---\ntags: [theirs]\n---\n# Theirs\n"
+        repository.add({"README.md": readme, "new.txt": b"new"}, "edit")
+        if conflict == 409:
+            server.fail("POST", "/commit/main", 409)
+
+    def before_the_card() -> None:
+        server.before("/commit/main", edit)
+
+    server.before("/commit/main", before_the_card)  # the first commit is the data's
+    send(data.select(range(3)), values=report(created="2027-01-01"))
+    files = repository.files()
+    assert files["new.txt"] == b"new"
+    assert b"# Theirs\n" in files["README.md"] and b"2027-01-01" in files["README.md"]
+    assert front(files["README.md"])["tags"][0] == "theirs"
+
+
+def test_an_edit_while_the_data_is_committed_is_kept(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    server.create(REPO, {"README.md": USERS})
+    repository = server.repositories[REPO]
+    server.before("/commit/main", lambda: repository.add({"README.md": b"# Theirs\n"}, "edit"))
+    send(data)
+    assert b"# Theirs\n" in repository.files()["README.md"]
+    assert datasets.load_dataset(REPO, split="train").num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/repos/create", 500),
+        ("POST", "/commit/main", 503),
+        ("POST", "/commit/main", 0),
+        ("POST", "/api/validate-yaml", 502),
+        ("GET", f"/api/datasets/{REPO}", 429),
+        ("HEAD", "README.md", 504),
+    ],
+)
+def test_a_passing_failure_is_tried_again(
+    server: HubServer, data: datasets.Dataset, method: str, path: str, status: int
+) -> None:
+    server.fail(method, path, status, times=2)
+    send(data)
+    assert "drsow/report.json" in server.repositories[REPO].files()
+
+
+def test_a_failure_that_stays_ends_in_an_error(server: HubServer, data: datasets.Dataset) -> None:
+    server.fail("POST", "/commit/main", 500, times=99)
+    with pytest.raises(HubError, match=r"500.*Publish again later"):
+        send(data)
+    tries = [r for r in server.requests if "/commit/main" in r.path]
+    assert len(tries) == len(repository.WAITS) + 1
+
+
+def test_an_interrupted_publication_is_completed_by_the_next(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    send(data)
+    whole = dict(server.repositories.pop(REPO).files())
+    server.objects.clear()
+    server.before("/commit/main", lambda: server.fail("POST", "/api/validate-yaml", 403))
+    with pytest.raises(HubError, match="write access"):
+        send(data)
+    partial = server.repositories[REPO].files()
+    assert "drsow/report.json" not in partial and "data/train-00000-of-00001.parquet" in partial
+    send(data)
+    assert dict(server.repositories[REPO].files()) == whole
+
+
+def test_a_public_repository_is_refused_unless_asked_for(
+    server: HubServer, data: datasets.Dataset
+) -> None:
+    server.create(REPO, {"notes.txt": b"mine"}, private=False)
+    with pytest.raises(HubError, match=r"is public.*private=False \(--public\)"):
+        send(data)
+    assert set(server.repositories[REPO].files()) == {"notes.txt"}
+    send(data, private=False)
+    assert "drsow/report.json" in server.repositories[REPO].files()
+
+
+def test_the_token_is_nowhere_but_in_the_authorization_header(
+    server: HubServer,
+    data: datasets.Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.delenv("HF_TOKEN")
+    send(data, token=TOKEN)
+    server.fail("POST", "/commit/main", 400)
+    with pytest.raises(HubError) as caught:
+        send(data, token=TOKEN, values=report(created=TOKEN))
+    said = capfd.readouterr()
+    texts = [said.out, said.err, caplog.text, str(caught.value)]
+    texts += [f.decode("latin-1") for f in server.repositories[REPO].files().values()]
+    for request in server.requests:
+        others = {k: v for k, v in request.headers.items() if k != "authorization"}
+        texts += [request.path, str(others), request.body.decode("latin-1")]
+        if request.headers.get("authorization"):
+            assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    assert not [text for text in texts if TOKEN in text or READER in text]
+    config = yaml.safe_load(server.repositories[REPO].files()["drsow/drsow.yaml"])
+    assert config == {"strong": "org/strong", "note": "made with hf_***", "seed": 0}
+
+
+def test_a_branch_is_made_and_published_on(server: HubServer, data: datasets.Dataset) -> None:
+    splits = datasets.DatasetDict({"train": data, "test": data.select(range(1))})
+    send(splits, revision="v2")
+    assert "README.md" not in server.repositories[REPO].files()
+    assert "drsow/report.json" in server.repositories[REPO].files("v2")
+    assert datasets.load_dataset(REPO, revision="v2", split="test").num_rows == 1
+    readme = server.repositories[REPO].files("v2")["README.md"].decode()
+    assert 'load_dataset("tester/labelled", revision="v2", split="train")' in readme
+
+
+def test_a_bare_name_is_one_of_the_owner(server: HubServer, data: datasets.Dataset) -> None:
+    address = publish(data, "labelled", Report(report()))
+    assert address.endswith(f"/datasets/{REPO}")
+    assert "drsow/report.json" in server.repositories[REPO].files()
+
+
+def test_the_training_example_of_the_card_runs(
+    server: HubServer, data: datasets.Dataset, tmp_path: Path
+) -> None:
+    send(data)
+    readme = server.repositories[REPO].files()["README.md"].decode()
+    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+    model = tiny.save(tmp_path / "model", template="chatml")
+    code = code.replace('model_name = "org/strong"', f"model_name = {model!r}")
+    limits = 'max_steps=1, report_to="none", use_cpu=True, bf16=False, save_strategy="no"'
+    code = code.replace('output_dir="dpo"', f"output_dir={str(tmp_path / 'dpo')!r}, {limits}")
+    names: dict[str, Any] = {}
+    exec(compile(code, "card", "exec"), names)
+    assert names["trainer"].state.global_step == 1
+    assert names["data"]["drsow_status"] == ["ok", "partial: one", "ok"]
+
+
+def test_absent_values_leave_no_trace_on_the_card() -> None:
+    bare = {"source": None, "revision": None, "sha256": None}
+    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
+    for kind in ("pairs", "candidates", "single"):
+        least = {
+            "kind": kind,
+            "pair": {"strong": {"source": "org/strong"}, "weak": bare},
+            "splits": {"train": {"rows": 1, "accuracy": None, "groups": None}},
+        }
+        text = card.render_section(least, published)
+        assert "None" not in text and "Undefined" not in text
+        assert ("DPOTrainer" in text) == (kind != "single")
+        assert not re.search(r"\n\n\n|: *\.\n|``\n\n``", text)
+        tables = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+        assert tables == [
+            "|  | strong | weak |",
+            "| model | [org/strong](https://huggingface.co/org/strong) |  |",
+            "| split | rows |",
+            "| train | 1 |",
+        ]
+    assert "None" not in card.render_section(report(annotation=None, domains=None), published)
+
+
+def test_the_card_shows_of_a_local_path_only_its_last_part() -> None:
+    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
+    text = card.render_section(report(input="/home/someone/a.jsonl, b.csv"), published)
+    assert "`weak`" in text and "`a.jsonl`, `b.csv`" in text and "/home" not in text
+    assert "[org/strong](https://huggingface.co/org/strong)" in text
+
+
+def test_a_quoted_prompt_cannot_end_the_section_or_its_code_block() -> None:
+    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
+    domain = {"name": "x", "instruction": f"````\n{readmes.END}\n", "examples": ["`a`", {"q": 1}]}
+    text = card.render_section(report(domains=[domain]), published)
+    assert text.count(readmes.END) == 1 and "`````text\n````" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**6, "1M<n<10M")],
+)
+def test_sizes_are_named_as_the_hub_names_them(rows: int, name: str) -> None:
+    assert size_category(rows) == name
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "", "a b", "-/x", "a/..", "a--b"])
+def test_a_bad_name_is_refused_at_once(data: datasets.Dataset, name: str) -> None:
+    with pytest.raises(ConfigError, match="owner/name"):
+        publish(data, name, Report(report()))
+
+
+def test_data_without_rows_and_other_things_are_refused(data: datasets.Dataset) -> None:
+    with pytest.raises(DataError, match="no rows"):
+        send(data.select([]))
+    with pytest.raises(DataError, match="no rows"):
+        send(datasets.DatasetDict())
+    with pytest.raises(DataError, match="is a list"):
+        send([{"prompt": "x"}])
+    with pytest.raises(ConfigError, match=r"report=annotate\.report"):
+        publish(data, REPO)
+
+
+def test_without_the_network_the_error_says_so(
+    server: HubServer, data: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+        send(data)
+    assert not server.requests
+
+
+def test_importing_the_module_imports_no_client() -> None:
+    code = (
+        "import sys, drsow_plugin.publishing.publish;"
+        "print([m for m in ('datasets', 'huggingface_hub', 'torch') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
