@@ -107,6 +107,17 @@ def publish(
     return address
 
 
+def check_target(repo_id: str, *, private: bool = True, token: str | None = None) -> None:
+    """Check, before work is done for it, that a data set could be published under a name.
+
+    Raises:
+        ConfigError: The name is none of a data set.
+        HubError: Nobody is logged in, or the repository is public and ``private``.
+    """
+    _check_name(repo_id)
+    Repository(open_api(token), repo_id, None, token).check(private=private)
+
+
 def _read_folder(folder: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
     from drsow_plugin.annotate.report import Report
     from drsow_plugin.data import load_data
@@ -155,13 +166,7 @@ def size_category(rows: int) -> str:
 
 def _check(data: Any, repo_id: str) -> dict[str, int]:
     """Check the arguments and return the number of rows of each split."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ConfigError(f"A data set on the Hub is named owner/name or name: {error}") from None
+    _check_name(repo_id)
     splits = (
         data if isinstance(data, Mapping) else {str(getattr(data, "split", 0) or "train"): data}
     )
@@ -178,3 +183,13 @@ def _check(data: Any, repo_id: str) -> dict[str, int]:
             "Look at why all of them were dropped."
         )
     return rows
+
+
+def _check_name(repo_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"A data set on the Hub is named owner/name or name: {error}") from None

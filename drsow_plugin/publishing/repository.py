@@ -68,12 +68,7 @@ class Repository:
         )
         self.repo_id = url.repo_id
         info = self._try(lambda: self.api.repo_info(self.repo_id, repo_type="dataset"))
-        if private and not info.private:
-            raise HubError(
-                f"The data set {self.repo_id} is public, and publishing is private by default. "
-                "Nothing was uploaded; pass private=False (--public) to publish there, or choose "
-                "another name."
-            )
+        self._require_private(private, info)
         branch = self.revision
         if branch and not branch.startswith("refs/"):
             self._try(
@@ -82,6 +77,28 @@ class Repository:
                 )
             )
         return str(url)
+
+    def check(self, *, private: bool) -> None:
+        """Check that somebody is logged in and that a repository there would be used."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        self._try(self.api.whoami)
+
+        def look() -> Any:
+            try:
+                return self.api.repo_info(self.repo_id, repo_type="dataset")
+            except RepositoryNotFoundError:
+                return None
+
+        self._require_private(private, self._try(look))
+
+    def _require_private(self, private: bool, info: Any) -> None:
+        if private and info is not None and not info.private:
+            raise HubError(
+                f"The data set {self.repo_id} is public, and publishing is private by default. "
+                "Nothing was uploaded; pass private=False (--public) to publish there, or choose "
+                "another name."
+            )
 
     def readme(self) -> tuple[str, str]:
         """Return the README as it is now, empty where there is none, and the commit."""

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import click
 
+from drsow_plugin.cli.annotate import annotate
+from drsow_plugin.cli.publish import publish
+from drsow_plugin.cli.score import score
 from drsow_plugin.errors import DrSoWError
 
 _PTH_NAME = "drsow_autoload.pth"
@@ -32,6 +35,11 @@ class _Group(click.Group):
 @click.version_option(package_name="drsow-plugin", prog_name="drsow")
 def main() -> None:
     """Any two causal language models as a reward model (Dr. SoW)."""
+
+
+main.add_command(annotate)
+main.add_command(score)
+main.add_command(publish)
 
 
 @main.command(

@@ -1,0 +1,134 @@
+"""The command ``drsow annotate``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
+from drsow_plugin.cli.options import CONTEXT, EPILOG, label_options, merge_config, pair_options
+from drsow_plugin.cli.outputs import open_output
+from drsow_plugin.config import OPTIONS, SIDES, parse_pair
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.values import parse_flag, parse_positive
+
+if TYPE_CHECKING:
+    from drsow_plugin.annotate.report import Report
+
+DATA = ("data_split", "data_name", "data_revision")
+RUN = ("input", "output", "num_proc", "shard_rows", "cache_dir", "keep_unusable", *DATA)
+PUBLISH = ("push", "public", "license", "language", "branch")
+VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
+
+
+@click.command(context_settings=CONTEXT, epilog=EPILOG)
+@click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT")
+@pair_options
+@label_options
+@click.option("--data-split", help="Split of a Hub data set or folder. [all of them]")
+@click.option("--data-name", help="Configuration of a Hub data set.")
+@click.option("--data-revision", help="Branch, tag or commit of a Hub data set.")
+@click.option("--num-proc", help="Processes to score with, each on its own GPU. [1]")
+@click.option("--shard-rows", help="Rows that are scored, and kept, together. [128]")
+@click.option("--cache-dir", help="Where finished work is kept. [DRSOW_CACHE or ~/.cache/drsow]")
+@click.option("--keep-unusable", help="true keeps rows without a reward or a pair. [false]")
+@click.option("--push", is_flag=True, default=None, help="OUTPUT is a Hub id to publish to.")
+@click.option("--public", is_flag=True, default=None, help="With --push: for all to see.")
+@click.option("--license", help="With --push: licence of the data, as the Hub knows it.")
+@click.option("--language", help="With --push: language of the texts, such as en.")
+@click.option("--branch", help="With --push: branch to publish on. [the main one]")
+@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
+    """Label preference data with the reward of a pair of models.
+
+    INPUT is a Hub id, the folder of a saved data set, or parquet, jsonl or csv files. It holds
+    pairs (prompt, chosen, rejected), candidates (prompt and a list of responses), of which a
+    pair is made, or single responses (prompt, response). OUTPUT is a folder, a .parquet or
+    .jsonl file, or with --push a Hub id.
+
+    Finished work is kept: run the same command again after an interruption, and it goes on. The
+    options are written beside the output; 'drsow annotate --config FILE' repeats the run.
+
+    For example:
+
+      drsow annotate pairs.jsonl labelled --strong org/model-dpo --weak org/model-sft
+    """
+    options = merge_config(given, config, VALID)
+    inputs, target = _paths(paths, options)
+    ours = {name: options.pop(name) for name in (*RUN, *PUBLISH) if name in options}
+    parse_pair(split_options(options)[0])
+    push = parse_flag("push", ours.get("push", False))
+    for name in PUBLISH[1:]:
+        if name in ours and not push:
+            raise ConfigError(f"--{name} has no effect without --push.")
+    output = open_output(target, push=push, options=ours)
+    keep = parse_flag("keep_unusable", ours.get("keep_unusable", False))
+    processes = parse_positive("num_proc", ours.get("num_proc"))
+    shard_rows = parse_positive("shard_rows", ours.get("shard_rows", 128)) or 128
+
+    from drsow_plugin.annotate.annotator import Annotator
+    from drsow_plugin.data import load_data
+
+    data = load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA})
+    output.check(data)
+    annotator = Annotator(**options)
+    labelled = annotator.run(
+        data,
+        num_proc=processes,
+        keep_unusable=keep,
+        shard_rows=shard_rows,
+        cache_dir=ours.get("cache_dir"),
+    )
+    assert annotator.report is not None
+    report = _complete(annotator.report, inputs, output.name, ours)
+    where = output.write(labelled, report)
+    click.echo(str(report))
+    click.echo(f"Wrote {where}")
+
+
+def _paths(paths: tuple[str, ...], options: dict[str, Any]) -> tuple[list[str], str]:
+    """Return inputs and output: of the command line, or else of the file."""
+    listed = options.get("input") or []
+    inputs = [listed] if isinstance(listed, str) else [str(name) for name in listed]
+    output = options.get("output")
+    if len(paths) > 1:
+        inputs, output = list(paths[:-1]), paths[-1]
+    elif len(paths) == 1 and inputs:
+        output = paths[0]
+    if not inputs or not output:
+        raise ConfigError(
+            "Give INPUT and OUTPUT, such as: drsow annotate pairs.jsonl labelled --strong … "
+            "--weak …; or a file with both, as --config FILE."
+        )
+    return inputs, str(output)
+
+
+def _complete(report: Report, inputs: list[str], output: str, ours: dict[str, Any]) -> Report:
+    """Return the report with what the command line knows, so that it can be repeated anywhere."""
+    options: dict[str, Any] = {
+        "input": [_absolute(name) for name in inputs],
+        "output": output,
+        **{name: ours[name] for name in (*RUN[2:], *PUBLISH) if name in ours},
+        **report.values["options"],
+    }
+    if len(inputs) == 1:
+        options["input"] = options["input"][0]
+    for name in ("", "_adapter", "_tokenizer", "_template"):
+        for key in (f"{side}{name}" for side in SIDES):
+            if isinstance(options.get(key), str) and options[key] not in ("demo", "none"):
+                options[key] = _absolute(options[key])
+    called = Path(sys.argv[0]).name == "drsow"
+    return report.with_values(
+        options=options,
+        input=", ".join(inputs),
+        command=shlex.join(["drsow", *sys.argv[1:]]) if called else None,
+    )
+
+
+def _absolute(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

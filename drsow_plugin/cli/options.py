@@ -1,0 +1,138 @@
+"""The options of a pair and of labels, as options of a command and as keys of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from drsow_plugin.annotate.options import Kind, Relabel, Select
+from drsow_plugin.config import SIDE_OPTIONS, SIDES
+from drsow_plugin.errors import ConfigError, unknown_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SIDE_HELP = {
+    "revision": "Branch, tag or commit of a Hub model.",
+    "dtype": "float32, bfloat16, float16, float64 or auto. [float32 on a CPU, else auto]",
+    "device": "Such as cuda:1. [the first GPU, or the CPU]",
+    "device_map": "An accelerate device map, such as auto, instead of a device.",
+    "attn_implementation": "As in transformers, such as sdpa or flash_attention_2.",
+    "quantization": "A JSON file with a transformers quantisation config.",
+    "adapter": "A PEFT adapter on top of the weights: Hub id or folder.",
+    "adapter_revision": "Branch, tag or commit of the adapter.",
+    "template": "tokenizer (its own chat template, the default), none (a plain language model) "
+    "or a Jinja file.",
+    "tokenizer": "Hub id or folder, where the tokenizer is not with the weights.",
+    "trust_remote_code": "true lets code from the model's repository run. [false]",
+}
+PAIR_HELP = {
+    "reduction": "sum, or mean: each side divided by its own token count. [sum]",
+    "end_of_turn": "Whether the template's end of turn is scored too: true or false. [true]",
+    "overflow": "Rows over max-length: error, skip or truncate_prompt (from the left). [error; "
+    "the row then has no reward and a status, unless --on-error raise]",
+    "max_length": "Most tokens of prompt and response. [each model's own limit]",
+    "batch_tokens": "Most tokens in a batch. [fits the device]",
+    "batch_size": "Most rows in a batch. [no limit]",
+}
+LABEL_HELP = {
+    "kind": f"What the data is: {', '.join(get_args(Kind))}. [seen from the columns]",
+    "prompt_column": "[prompt or instruction; for pairs it may be missing]",
+    "chosen_column": "[chosen]",
+    "rejected_column": "[rejected]",
+    "responses_column": "A list of candidates. [responses, completions or generations]",
+    "response_column": "A single response. [response or completion]",
+    "ratings_column": "Numbers for the candidates, to compare with. [ratings]",
+    "group_column": "The summary is also given for each value of this column.",
+    "select": f"How candidates make a pair: {', '.join(get_args(Select))}. [best_vs_random]",
+    "min_margin": "Least margin, in nats, of a pair made of candidates. [0]",
+    "seed": "For best_vs_random. [0]",
+    "relabel": f"For pairs: {', '.join(get_args(Relabel))} (where the margin is negative). [keep]",
+    "messages": "Whether prompt, chosen and rejected are written as messages: true or false. "
+    "[true for candidates and where a pair's columns are of two shapes]",
+    "token_logprobs": "true writes the log-prob of each token too. [false]",
+    "on_error": "null gives rows that cannot be scored no reward and a status; raise stops. [null]",
+    "prefix": "What the names of added columns begin with. [drsow_]",
+}
+
+# Options are spelled as in lm_eval's --model_args, with dashes or underscores.
+CONTEXT = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("_", "-"),
+    "max_content_width": 100,
+}
+
+
+def pair_options(command: F) -> F:
+    """Add the options of a pair of models to a command."""
+    for name, text in reversed(PAIR_HELP.items()):
+        command = _option(name, text)(command)
+    for name, text in reversed(SIDE_HELP.items()):
+        for side in reversed(SIDES):
+            command = _option(f"{side}_{name}", text, hidden=True)(command)
+        command = _option(name, text)(command)
+    for side, text in (("weak", "The less-aligned model."), ("strong", _STRONG)):
+        command = _option(side, text, metavar="MODEL")(command)
+    return command
+
+
+_STRONG = "The better-aligned model: a Hub id, a folder, a .gguf file or demo."
+assert set(SIDE_HELP) == set(SIDE_OPTIONS)
+
+
+def label_options(command: F) -> F:
+    """Add the options of labelling to a command."""
+    for name, text in reversed(LABEL_HELP.items()):
+        command = _option(name, text)(command)
+    return command
+
+
+def _option(name: str, text: str, **more: Any) -> Callable[[F], F]:
+    return click.option(f"--{name.replace('_', '-')}", name, help=text, **more)
+
+
+def read_config(file: str | None) -> dict[str, Any]:
+    """Read options from a YAML or JSON file.
+
+    Raises:
+        ConfigError: It is not there, or not a mapping of names to values.
+    """
+    if file is None:
+        return {}
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"--config {file} cannot be read: {said}") from error
+    if not isinstance(loaded, Mapping):
+        raise ConfigError(
+            f"--config {file} holds a {type(loaded).__name__}; needed are names and values, such "
+            "as 'strong: org/model'."
+        )
+    return {str(name).replace("-", "_"): value for name, value in loaded.items()}
+
+
+def merge_config(
+    given: Mapping[str, Any], file: str | None, valid: frozenset[str]
+) -> dict[str, Any]:
+    """Return the options of a file, with those of the command line before them.
+
+    Raises:
+        ConfigError: The file cannot be read or names an unknown option.
+    """
+    read = read_config(file)
+    for name in read:
+        if name not in valid:
+            raise ConfigError(f"--config {file}: {unknown_name('option', name, valid)}")
+    return {**read, **{name: value for name, value in given.items() if value is not None}}
+
+
+EPILOG = (
+    "Options are those of lm_eval's --model_args, with dashes or underscores; with --strong- "
+    "or --weak- before it an option of a model is for one side: --weak-template none. What stands "
+    "in brackets is the default."
+)

@@ -1,0 +1,90 @@
+"""The command ``drsow score``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from drsow_plugin.cli.options import CONTEXT, EPILOG, merge_config, pair_options
+from drsow_plugin.config import OPTIONS
+from drsow_plugin.records import BAD_ROW
+from drsow_plugin.values import parse_flag, parse_positive
+
+if TYPE_CHECKING:
+    from drsow_plugin.reward import DrSoW
+
+EXTRA = ("token_logprobs", "rows")
+FIELDS = ("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens", "reason")
+
+
+@click.command(context_settings=CONTEXT, epilog=EPILOG)
+@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@pair_options
+@click.option("--token-logprobs", help="true writes the log-prob of each token too. [false]")
+@click.option("--rows", help="Rows that are read, scored and written together. [128]")
+@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+def score(file: TextIO, config: str | None, **given: Any) -> None:
+    """Score responses: JSON lines in, JSON lines out.
+
+    Each line of FILE, or of the standard input, is an object with a prompt (a text, or a list of
+    messages) and a response. Each line of the output is that object without the two, with
+    reward, strong_logprob, weak_logprob (nats), strong_tokens, weak_tokens, and a reason where
+    there is no reward.
+
+    For example:
+
+      echo '{"prompt": "Name a prime.", "response": "Seven."}' | drsow score --strong demo --weak
+      demo --weak-template none
+    """
+    options = merge_config(given, config, frozenset((*OPTIONS, *EXTRA)))
+    rows = parse_positive("rows", options.pop("rows", 128)) or 128
+    per_token = parse_flag("token_logprobs", options.pop("token_logprobs", False))
+
+    from drsow_plugin.config import parse_pair
+    from drsow_plugin.reward import DrSoW
+
+    drsow = DrSoW.from_config(parse_pair(options))
+    failed = 0
+    lines = (line for line in file if line.strip())
+    while batch := list(islice(lines, rows)):
+        for scored in _score(drsow, batch, per_token):
+            failed += scored["reward"] is None
+            click.echo(json.dumps(scored, ensure_ascii=False))
+    if failed:
+        click.echo(f"{failed} responses have no reward; see their reason.", err=True)
+
+
+def _score(drsow: DrSoW, lines: list[str], per_token: bool) -> Iterator[dict[str, Any]]:
+    read = [_read(line) for line in lines]
+    good = [row for row in read if isinstance(row, dict)]
+    rewards = iter(
+        drsow.score(
+            [row["prompt"] for row in good],
+            [row["response"] for row in good],
+            on_error="null",
+            token_logprobs=per_token,
+        )
+    )
+    tokens = ("strong_token_logprobs", "weak_token_logprobs") if per_token else ()
+    for row in read:
+        if isinstance(row, str):
+            yield {**dict.fromkeys(FIELDS), "reason": f"{BAD_ROW}: {row}"}
+            continue
+        reward = next(rewards)
+        others = {name: value for name, value in row.items() if name not in ("prompt", "response")}
+        yield others | {name: getattr(reward, name) for name in (*FIELDS, *tokens)}
+
+
+def _read(line: str) -> dict[str, Any] | str:
+    """Return a line as an object with a prompt and a response, or what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return f"not JSON: {error}"
+    if not isinstance(row, dict) or not {"prompt", "response"} <= set(row):
+        return "a line is an object with 'prompt' and 'response'"
+    return row
