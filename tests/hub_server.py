@@ -24,6 +24,9 @@ LFS = ("*.parquet", "*.png", "*.arrow")  # as the Hub's default .gitattributes h
 FRONT = re.compile(r"\s*---\r?\n([\S\s]*?)\r?\n---[ \t]*(?:\r?\n|$)")
 ID = r"(?P<id>[\w.-]+/[\w.-]+)"
 
+TOKEN = "hf_" + "Ab1" * 8
+READER = "hf_" + "Zz9" * 8
+
 
 @dataclass(frozen=True)
 class Commit:

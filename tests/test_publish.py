@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import huggingface_hub
 import pytest
 import tiny
 import yaml
-from hub_server import HubServer
+from hub_server import READER, TOKEN, HubServer
 from huggingface_hub import constants
 
 from drsow_plugin import Report, publish
@@ -23,40 +22,12 @@ from drsow_plugin.publishing import card, repository
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing.publish import size_category
 
-TOKEN = "hf_" + "Ab1" * 8
-READER = "hf_" + "Zz9" * 8
 REPO = "tester/labelled"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(40)
 USERS = (
     b"---\r\n# about the owners\r\nlicense: 'cc-by-4.0'   # ours\r\ntags: [mine, dpo]\r\n"
     b"empty: null\r\n---\r\n\r\n# Mine\r\n\r\nText | of <b>mine</b>.  \r\n\tLast line"
 )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """Let both clients talk to a stand-in, although they read its address when imported."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(repository, "WAITS", (0.0, 0.0, 0.0))
-    with HubServer(tokens=[TOKEN], readers=[READER]) as server:
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for name, value in {
-            "ENDPOINT": server.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": template,
-            "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_CACHE": str(tmp_path / "hub"),
-        }.items():
-            monkeypatch.setattr(constants, name, value)
-        for name, value in {
-            "HF_ENDPOINT": server.url,
-            "HUB_DATASETS_URL": server.url + "/datasets/{repo_id}/resolve/{revision}/{path}",
-            "HF_HUB_OFFLINE": False,
-            "HF_UPDATE_DOWNLOAD_COUNTS": False,
-            "HF_DATASETS_CACHE": tmp_path / "datasets",
-        }.items():
-            monkeypatch.setattr(datasets.config, name, value)
-        yield server
 
 
 @pytest.fixture

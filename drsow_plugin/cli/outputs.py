@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -154,8 +155,14 @@ def _only_split(report: Report) -> str:
 
 
 def _to_json(data: Any) -> Callable[[str], Any]:
-    options = {"lines": True, "force_ascii": False, "double_precision": 15}  # of itself it rounds
-    return lambda path: data.to_json(path, **options)
+    """Return what writes rows as JSON lines; unlike ``Dataset.to_json`` it rounds no number."""
+
+    def write(path: str) -> None:
+        with Path(path).open("w", encoding="utf-8") as file:
+            for row in data.with_format(None):
+                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+    return write
 
 
 def _make(folder: Path, target: str) -> None:

@@ -126,7 +126,8 @@ def _read_folder(folder: Path, report: Report | None) -> tuple[Dataset | Dataset
         raise ConfigError(
             f"{str(folder)!r} is no folder. Give one that 'drsow annotate' wrote, or a data set."
         )
-    return load_data([str(folder)]), report or Report.load(folder)
+    report = report or Report.load(folder)
+    return load_data([str(folder)]), report
 
 
 def front_matter(

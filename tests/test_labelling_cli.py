@@ -1,0 +1,224 @@
+"""The commands annotate, score and publish, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hub_server import TOKEN, HubServer
+from test_annotator import candidates, pairs
+
+from drsow_plugin import Annotator, DrSoW
+from drsow_plugin.annotate.options import LABEL_OPTIONS
+from drsow_plugin.cli import main
+from drsow_plugin.config import OPTIONS
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def models(strong: str, weak: str) -> list[str]:
+    return ["--strong", strong, "--weak", weak]
+
+
+def drsow(*arguments: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+
+def wrong(*arguments: object) -> str:
+    """Return the message of a command that has to fail without a traceback."""
+    result = drsow(*arguments)
+    assert result.exit_code == 1 and "\nError: " in f"\n{result.stderr}", result.output
+    return " ".join(result.stderr.split())
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_folder_holds_rows_report_options_and_pictures(
+    tmp_path: Path, models: list[str], strong: str, weak: str
+) -> None:
+    file = write(tmp_path / "rows.jsonl", candidates())
+    out = tmp_path / "labelled"
+    result = drsow("annotate", file, out, *models, "--select", "best_vs_worst")
+    assert result.exit_code == 0, result.output
+    assert "pairs             10" in result.stdout and f"Wrote {out}" in result.stdout
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "hf"))
+    expected = Annotator(strong, weak, select="best_vs_worst").run(
+        datasets.Dataset.from_list(candidates()), cache_dir=str(tmp_path / "python")
+    )
+    assert list(loaded) == ["train"] and list(loaded["train"]) == list(expected)
+    report = json.loads((out / "report.json").read_text())
+    assert report["splits"]["train"]["pairs"] == 10 and report["input"] == str(file)
+    for name in ("margins.png", "lengths.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_file_of_options_repeats_the_run_from_anywhere(
+    tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "rows.jsonl", pairs())
+    shutil.copytree(models[1], tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    models[1] = "model"
+    options = ["--weak_template", "none", "--relabel", "swap", "--shard-rows", "3"]
+    assert drsow("annotate", "rows.jsonl", "out", *models, *options).exit_code == 0
+    before = datasets.Dataset.from_parquet(str(next(Path("out/data").iterdir())))
+    config = yaml.safe_load(Path("out/drsow.yaml").read_text())
+    assert config["weak_template"] == "none" and config["relabel"] == "swap"
+    monkeypatch.chdir("/")
+    copy = tmp_path / "again.yaml"
+    copy.write_text(yaml.safe_dump({**config, "output": str(tmp_path / "again")}))
+    result = drsow("annotate", "--config", copy)
+    assert result.exit_code == 0, result.output
+    after = datasets.Dataset.from_parquet(str(next((tmp_path / "again/data").iterdir())))
+    assert list(after) == list(before)
+    repeated = yaml.safe_load((tmp_path / "again/drsow.yaml").read_text())
+    assert repeated == {**config, "output": str(tmp_path / "again")}
+    # The command line goes before the file.
+    drsow("annotate", "--config", copy, "--relabel", "keep", tmp_path / "kept.parquet")
+    kept = datasets.Dataset.from_parquet(str(tmp_path / "kept.parquet"))
+    assert "drsow_swapped" not in kept.column_names
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_single_file_with_the_rest_beside_it(
+    tmp_path: Path, models: list[str], suffix: str, strong: str, weak: str
+) -> None:
+    file = write(tmp_path / "rows.jsonl", pairs())
+    out = tmp_path / f"labelled.{suffix}"
+    for _ in range(2):  # its own output may be written again
+        assert drsow("annotate", file, out, *models).exit_code == 0
+    assert {f.name for f in tmp_path.glob("labelled*")} == {
+        f"labelled.{suffix}",
+        *(f"labelled.{n}" for n in ("report.json", "drsow.yaml", "margins.png", "lengths.png")),
+    }
+    reader = "json" if suffix == "jsonl" else suffix
+    rows = datasets.load_dataset(reader, data_files=str(out), split="train")
+    expected = Annotator(strong, weak).run(
+        datasets.Dataset.from_list(pairs()), cache_dir=str(tmp_path / "python")
+    )
+    assert list(rows) == list(expected)  # no digit is lost
+
+
+def test_every_kind_of_input(tmp_path: Path, models: list[str]) -> None:
+    data = datasets.Dataset.from_list(pairs())
+    data.to_parquet(tmp_path / "a.parquet")
+    data.to_csv(tmp_path / "a.csv")
+    data.save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict(x=data, y=data.select([0])).save_to_disk(tmp_path / "splits")
+    one, two = write(tmp_path / "1.jsonl", pairs(4)), write(tmp_path / "2.jsonl", pairs(3))
+    inputs: list[tuple[list[object], int]] = [
+        ([tmp_path / "a.parquet"], 10),
+        ([tmp_path / "a.csv"], 10),
+        ([tmp_path / "saved"], 10),
+        ([one, two], 7),
+        ([tmp_path / "splits", "--data-split", "y"], 1),
+    ]
+    for number, (given, rows) in enumerate(inputs):
+        paths = [g for g in given if isinstance(g, Path)]
+        out = tmp_path / f"{number}.parquet"
+        result = drsow("annotate", *paths, out, *given[len(paths) :], *models)
+        assert result.exit_code == 0, result.output
+        assert len(datasets.Dataset.from_parquet(str(out))) == rows
+    assert drsow("annotate", tmp_path / "splits", tmp_path / "both", *models).exit_code == 0
+    loaded = datasets.load_dataset(str(tmp_path / "both"), cache_dir=str(tmp_path / "hf"))
+    assert {name: len(split) for name, split in loaded.items()} == {"x": 10, "y": 1}
+
+
+def test_mistakes_are_told_before_any_model_is_opened(
+    tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    file, out = write(tmp_path / "rows.jsonl", pairs()), tmp_path / "out"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    (tmp_path / "mine.parquet").write_text("mine")
+    (tmp_path / "bad.yaml").write_text("strnog: demo")
+    (tmp_path / "list.yaml").write_text("- strong")
+    splits = datasets.Dataset.from_list(pairs())
+    datasets.DatasetDict(a=splits, b=splits).save_to_disk(tmp_path / "splits")
+    assert "Give INPUT and OUTPUT" in wrong("annotate", file, *models)
+    assert "No strong model was given" in wrong("annotate", file, out)
+    assert "best_vs_worst" in wrong("annotate", file, out, *models, "--select", "worst")
+    assert "holds other things" in wrong("annotate", file, other, *models)
+    assert "did not write it" in wrong("annotate", file, tmp_path / "mine.parquet", *models)
+    assert ".parquet or a .jsonl" in wrong("annotate", file, tmp_path / "x.csv", *models)
+    assert "no effect without --push" in wrong("annotate", file, out, *models, "--license", "mit")
+    assert "Did you mean 'strong'" in wrong("annotate", "--config", tmp_path / "bad.yaml")
+    assert "holds a list" in wrong("annotate", "--config", tmp_path / "list.yaml")
+    assert "cannot be read" in wrong("annotate", "--config", tmp_path / "none.yaml")
+    assert "neither a file" in wrong("annotate", "no/such-data", out, *models)
+    message = wrong("annotate", tmp_path / "splits", tmp_path / "x.parquet", *models)
+    assert "--data-split" in message
+    column = ("--chosen-column", "choosen")
+    assert "Did you mean 'chosen'" in wrong("annotate", file, out, *models, *column)
+    assert (tmp_path / "mine.parquet").read_text() == "mine"
+
+
+def test_the_help_names_every_option() -> None:
+    text = drsow("annotate", "--help").stdout
+    sided = {name for name in OPTIONS if name.startswith(("strong_", "weak_"))}
+    for name in {*OPTIONS, *LABEL_OPTIONS} - sided:
+        assert f"--{name.replace('_', '-')} " in text
+    for name in sided:
+        assert drsow("annotate", f"--{name}").stderr.strip().endswith("requires an argument.")
+
+
+def test_score_reads_and_writes_lines(models: list[str], strong: str, weak: str) -> None:
+    lines = [
+        json.dumps({"id": 1, "prompt": "Say it.", "response": "It is quick."}),
+        "not json",
+        json.dumps({"prompt": "Say it."}),
+        json.dumps({"prompt": [{"role": "user", "content": "Say it."}], "response": "naïve"}),
+        json.dumps({"prompt": "Say it.", "response": "lazy " * 600}),
+    ]
+    arguments = ("--rows", 2, "--token-logprobs", "true")
+    result = drsow("score", *models, *arguments, stdin="\n".join(lines) + "\n\n")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = DrSoW(strong, weak).score(["Say it."] * 2, ["It is quick.", "naïve"])
+    assert rows[0]["id"] == 1 and "prompt" not in rows[0]
+    assert rows[0]["reward"] == pytest.approx(expected[0].reward, abs=1e-4)
+    assert rows[3]["reward"] == pytest.approx(expected[1].reward, abs=1e-4)
+    assert sum(rows[3]["weak_token_logprobs"]) == pytest.approx(rows[3]["weak_logprob"], abs=1e-9)
+    reasons = [row["reason"] and row["reason"].partition(":")[0] for row in rows]
+    assert reasons == [None, "bad row", "bad row", None, "too long"]
+    assert "3 responses have no reward" in result.stderr
+
+
+def test_publish_and_push(
+    tmp_path: Path, models: list[str], server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = write(tmp_path / "rows.jsonl", candidates()), tmp_path / "out"
+    assert drsow("annotate", file, out, *models).exit_code == 0
+    result = drsow("publish", out, "tester/one", "--license", "cc-by-4.0", "--language", "en")
+    assert result.exit_code == 0 and f"{server.url}/datasets/tester/one" in result.stdout
+    pushed = drsow("annotate", file, "tester/two", "--push", "--public", *models)
+    assert pushed.exit_code == 0, pushed.output
+    one, two = (server.repositories[f"tester/{name}"] for name in ("one", "two"))
+    assert one.private and not two.private
+    for repository in (one, two):
+        files = repository.files()
+        assert {"README.md", "drsow/drsow.yaml", "drsow/margins.png"} <= set(files)
+        assert TOKEN.encode() not in b"".join(files.values())
+    loaded = datasets.load_dataset("tester/one", split="train")
+    assert len(loaded) == 10 and b"license: cc-by-4.0" in one.files()["README.md"]
+    assert "is public" in wrong("annotate", file, "tester/two", "--push", *models)
+    assert "no folder" in wrong("publish", file, "tester/one")
+    assert "report.json" in wrong("publish", tmp_path / "cache", "tester/one")
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 5)
+    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    assert "hf auth login" in wrong("annotate", file, "tester/three", "--push", *models)

@@ -1,0 +1,68 @@
+"""What is written goes into TRL's trainers as it is."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import transformers as tf
+from click.testing import CliRunner
+from test_annotator import USER, WORDS, candidates, pairs, turn
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+
+from drsow_plugin.cli import main
+
+PROMPT = [USER, *turn("It is quick."), {"role": "user", "content": "And the dog?"}]
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "candidates": [{**row, "tools": None, "type": "x"} for row in candidates(6)],
+    "hh": [{"prompt": PROMPT, "chosen": a, "rejected": b} for a, b in pairwise(WORDS)],
+    "rewardbench": [{**row, "subset": "hep-python", "chosen_model": "gpt"} for row in pairs(6)],
+    "implicit": [
+        {"chosen": PROMPT + turn(a), "rejected": PROMPT + turn(b)} for a, b in pairwise(WORDS)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_trainer_takes_a_step(tmp_path: Path, strong: str, weak: str, name: str) -> None:
+    file, out = tmp_path / "rows.jsonl", tmp_path / "labelled"
+    file.write_text("".join(json.dumps(row) + "\n" for row in ROWS[name]), encoding="utf-8")
+    models = ["--strong", strong, "--weak", weak, "--cache-dir", str(tmp_path / "cache")]
+    result = CliRunner().invoke(main, ["annotate", str(file), str(out), *models])
+    assert result.exit_code == 0, result.output
+    data = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "hf"))
+    common = {
+        "per_device_train_batch_size": 2,
+        "max_steps": 1,
+        "report_to": [],
+        "output_dir": str(tmp_path / "trained"),
+        "use_cpu": True,
+        "bf16": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
+    tokenizer = tf.AutoTokenizer.from_pretrained(strong)
+    tokenizer.pad_token = tokenizer.eos_token
+    trainer = DPOTrainer(
+        model=tf.AutoModelForCausalLM.from_pretrained(strong),
+        args=DPOConfig(**common),
+        train_dataset=data,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] > 0
+    if name == "candidates":  # these have the column margin, which this trainer reads
+        reward = tf.AutoModelForSequenceClassification.from_pretrained(strong, num_labels=1)
+        reward.config.pad_token_id = tokenizer.pad_token_id
+        ranking = RewardTrainer(
+            model=reward,
+            args=RewardConfig(**common),
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+        ranking.train()
+        assert ranking.state.log_history[0]["loss"] > 0
