@@ -57,7 +57,7 @@ class Report:
                 **{k: v for k, v in asdict(annotator.config).items() if v is not None},
                 "keep_unusable": keep_unusable,
             },
-            "columns": {name: column.meaning for name, column in labeller.schema().items()},
+            "columns": {n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
             "splits": {name: summary.describe() for name, summary in summaries.items()},
         }
         return cls(values, draw(summaries))
