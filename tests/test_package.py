@@ -75,6 +75,7 @@ def test_what_is_imported_is_declared() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
     outside = imported - set(sys.stdlib_module_names) - {"drsow_plugin"}
+    outside = {{"yaml": "pyyaml"}.get(name, name) for name in outside}
     requires = metadata.requires("drsow-plugin") or []
     declared = {re.split(r"[\s<>=;\[]", line, maxsplit=1)[0].replace("-", "_") for line in requires}
     assert outside <= declared
