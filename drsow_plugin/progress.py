@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SHOW_AFTER_S = 5.0
+_IN_LOGS_EVERY_S = 10.0
 _ROWS = (
     "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} rows [{elapsed}<{remaining}{postfix}]"
 )
@@ -52,7 +53,10 @@ class RowProgress:
         """
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=rows, desc=name, file=sys.stderr, bar_format=_ROWS, mininterval=0.5)
+        every = 0.5 if sys.stderr.isatty() else _IN_LOGS_EVERY_S
+        self._bar = tqdm(
+            total=rows, desc=name, file=sys.stderr, bar_format=_ROWS, mininterval=every, miniters=0
+        )
         self._started = time.monotonic()
         self._done_rows = 0
         self._tokens = self._shard_tokens = 0

@@ -9,7 +9,7 @@ import pytest
 
 from drsow_plugin.annotate.layout import find_layout
 from drsow_plugin.annotate.options import LabelConfig, split_options
-from drsow_plugin.annotate.rows import Item, read_rows
+from drsow_plugin.annotate.rows import Item, read_ratings, read_rows
 from drsow_plugin.annotate.selection import CLOSE, FEW, IDENTICAL, TIE, select_pair
 from drsow_plugin.errors import ConfigError, DataError
 
@@ -108,10 +108,19 @@ def test_a_row_that_cannot_be_read_says_why(row: dict[str, Any], problem: str) -
     assert item.problem is not None and problem in item.problem and not item.responses
 
 
-def test_ratings_that_do_not_go_with_the_candidates_are_left_out() -> None:
-    layout = find_layout(["prompt", "responses", "ratings"], LabelConfig())
-    batch = {"prompt": ["q"] * 2, "responses": [["a", "b"]] * 2, "ratings": [[1, None], [5]]}
-    assert [item.ratings for item in read_rows(batch, layout)] == [(1.0, None), None]
+@pytest.mark.parametrize(
+    ("row", "ratings"),
+    [
+        ({"responses": ["a", "b"], "ratings": [1, None]}, [1.0, None]),
+        ({"responses": ["a", "b"], "ratings": [5]}, None),
+        ({"responses": ["a", "b"], "ratings": ["4", True]}, [None, None]),
+        ({"responses": [{"response": "a", "overall_score": 8.5}, "b"]}, [8.5, None]),
+        ({"responses": None}, None),
+    ],
+)
+def test_ratings_come_as_a_column_or_in_records(row: dict[str, Any], ratings: Any) -> None:
+    layout = find_layout(["prompt", *row], LabelConfig())
+    assert read_ratings({"prompt": "q", **row}, layout) == ratings
 
 
 def choose(texts: list[str | None], rewards: list[float | None], **options: Any) -> Any:

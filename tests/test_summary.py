@@ -79,7 +79,9 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     }
     ratings = [[9.0, 1.0, None], [1.0, 2.0, 8.0], [4.0, 4.0], None]
     summary = Summary(layout, LabelConfig())
-    summary.add({"ratings": ratings}, columns, [True] * 4)
+    responses = [[""] * len(rewards) for rewards in columns["drsow_rewards"]]
+    given = {"prompt": [""] * 4, "responses": responses, "ratings": ratings}
+    summary.add(given, columns, [True] * 4)
     found = summary.describe()
     # Right, wrong, a tie of the ratings, and no ratings.
     assert found["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}

@@ -34,7 +34,8 @@ def _margins(margins: Mapping[str, np.ndarray]) -> Figure:
     figure = _figure()
     axes = figure.add_subplot()
     everything = np.concatenate(list(margins.values()))
-    edges = np.histogram_bin_edges(everything, bins=60, range=_central(everything))
+    bars = int(np.clip(2 * len(everything) ** 0.5, 10, 60))
+    edges = np.histogram_bin_edges(everything, bins=bars, range=_central(everything))
     for name, values in margins.items():
         inside = np.clip(values, edges[0], edges[-1])  # what lies beyond is in the last bars
         axes.hist(inside, bins=list(edges), alpha=0.6, label=f"{name} ({len(values):,} pairs)")

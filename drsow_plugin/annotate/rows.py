@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from drsow_plugin.records import Message, Reward
 Rewards = list[list[Reward | None]]
 """For each row a reward for each response; ``None`` for a missing response."""
 
-# Where a candidate is a record, the key of its text: lm-sys, UltraFeedback, distilabel.
+# Where a candidate is a record, the keys of its text and of its rating, as in UltraFeedback.
+_RATING_KEYS = ("overall_score", "rating", "score")
 _TEXT_KEYS = ("response", "completion", "generation", "text", "content")
 
 
@@ -26,13 +28,11 @@ class Item:
     Attributes:
         prompt: The messages that the responses follow.
         responses: The texts; ``None`` for a candidate that has none.
-        ratings: A number for each response, where the data has them.
         problem: Why the row cannot be read, or ``None``.
     """
 
     prompt: tuple[Message, ...] = ()
     responses: tuple[str | None, ...] = ()
-    ratings: tuple[float | None, ...] | None = None
     problem: str | None = None
 
     def content(self) -> str:
@@ -79,7 +79,7 @@ def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
         None if value is None else _text(value, f"response {position}")
         for position, value in enumerate(given)
     )
-    return Item(tuple(prompt), responses, _ratings(row, layout, len(responses)))
+    return Item(tuple(prompt), responses)
 
 
 def _prompt(row: Mapping[str, Any], layout: Layout) -> Any:
@@ -106,13 +106,30 @@ def _text(value: Any, where: str) -> str:
     return text
 
 
-def _ratings(row: Mapping[str, Any], layout: Layout, count: int) -> tuple[float | None, ...] | None:
-    """Return the ratings that go with the candidates; ``None`` where they do not."""
-    given = row[layout.ratings] if layout.ratings else None
-    if not isinstance(given, list) or len(given) != count:
+def read_ratings(row: Mapping[str, Any], layout: Layout) -> list[float | None] | None:
+    """Return a number for each candidate, from a column of lists or from records.
+
+    Args:
+        row: A row of candidates.
+        layout: Its columns.
+
+    Returns:
+        The numbers, ``None`` where there is none; ``None`` in all where they do not go with
+        the candidates.
+    """
+    given = row[layout.responses[0]]
+    if not isinstance(given, list):
         return None
-    numbers = [
-        float(value) if isinstance(value, (int, float)) and value == value else None
-        for value in given
+    if layout.ratings is not None:
+        found = row[layout.ratings]
+    else:
+        records = [value if isinstance(value, Mapping) else {} for value in given]
+        found = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]
+    if not isinstance(found, list) or len(found) != len(given):
+        return None
+    return [
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        else None
+        for value in found
     ]
-    return tuple(numbers)

@@ -14,6 +14,7 @@ import numpy as np
 from drsow_plugin.annotate.columns import PARTIAL
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.rows import read_ratings
 from drsow_plugin.errors import DataError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -21,6 +22,7 @@ MOST_GROUPS = 200
 _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]
+Ratings = list[float | None] | None
 
 
 class Share:
@@ -107,7 +109,10 @@ class Summary:
         group = self._layout.group
         for row, is_usable in enumerate(usable):
             values = {name: column[row] for name, column in labels.items()}
-            ratings = given[self._layout.ratings][row] if self._layout.ratings else None
+            ratings = None
+            if self._layout.kind == "candidates":
+                names = self._layout.columns
+                ratings = read_ratings({name: given[name][row] for name in names}, self._layout)
             self._add(values, is_usable, ratings)
             if group is not None:
                 name = str(given[group][row])
@@ -143,7 +148,9 @@ class Summary:
             described["groups"] = {name: group.describe() for name, group in ordered}
         return described
 
-    def _add(self, values: Mapping[str, Any], usable: bool, ratings: Any) -> None:
+    def _add(
+        self, values: Mapping[str, Any], usable: bool, ratings: list[float | None] | None
+    ) -> None:
         self._rows += 1
         status = str(values[f"{self._prefix}status"])
         if not usable:
@@ -200,13 +207,13 @@ class Summary:
         longer = _compare(chosen, rejected)
         self._longer.add(1 - longer if swapped else longer)
 
-    def _add_selected(self, values: Mapping[str, Any], ratings: Any) -> None:
+    def _add_selected(self, values: Mapping[str, Any], ratings: Ratings) -> None:
         lengths = values[f"{self._prefix}strong_tokens"]
         chosen = values[f"{self._prefix}chosen_index"]
         rejected = values[f"{self._prefix}rejected_index"]
         longer = _compare(lengths[chosen], lengths[rejected])
         self._count_pair(values["margin"], longer)
-        if not isinstance(ratings, list) or len(ratings) != len(lengths):
+        if ratings is None:
             return
         better = _compare(ratings[chosen], ratings[rejected])
         if better is None:
