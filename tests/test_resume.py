@@ -55,8 +55,8 @@ def test_a_run_killed_at_any_point_goes_on_and_gives_the_same_rows(
     assert all(run["same"] for run in runs)
     assert not any(run["scored_again"] for run in runs)
     assert {run["finished"] for run in runs} == {15}
-    assert sum(run["killed"] for run in runs) > POINTS // 2
-    assert len({run["kept"] for run in runs}) > 3  # they were killed at different points
+    assert sum(run["killed"] for run in runs) >= POINTS - 5
+    assert len({run["kept"] for run in runs}) > 5  # they were killed at different points
 
 
 def test_the_rows_are_those_of_map(tmp_path: Path, strong: str, weak: str) -> None:

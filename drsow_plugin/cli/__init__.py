@@ -109,7 +109,3 @@ def status() -> None:
 
 def _pth_path() -> Path:
     return Path(sysconfig.get_path("purelib")) / _PTH_NAME
-
-
-if __name__ == "__main__":
-    main()
