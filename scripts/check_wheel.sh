@@ -32,4 +32,5 @@ assert "/env/" in tasks_path(), tasks_path()
 PY
 "$work/env/bin/drsow" enable
 "$work/env/bin/lm_eval" --model dummy --tasks llmbar --limit 2 2>/dev/null | grep '^|llmbar '
+"$work/env/bin/drsow" annotate --help >/dev/null
 "$work/env/bin/drsow" status

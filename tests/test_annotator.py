@@ -206,6 +206,9 @@ def test_streams_and_formats_are_labelled_alike(strong: str, weak: str) -> None:
     assert list(stream) == plain
     numpy = data.with_format("numpy").map(annotator, batched=True, batch_size=4)
     assert list(numpy.with_format(None)) == plain
+    for form in ("pandas", "arrow"):
+        with pytest.raises(DataError, match=r"with_format\(None\)"):
+            data.with_format(form).map(annotator, batched=True)
     both = datasets.DatasetDict(a=data, b=data.select(range(4)))
     assert list(both.map(annotator, batched=True, batch_size=4)["b"]) == plain[:4]
     removed = data.map(annotator, batched=True, batch_size=4, remove_columns=["id"])

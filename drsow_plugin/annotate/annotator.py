@@ -89,6 +89,11 @@ class Annotator:
             DataError: The columns are of no known kind, or a row cannot be scored and
                 ``on_error`` is ``raise``.
         """
+        if not isinstance(batch, Mapping):  # of the other columns map would keep none
+            raise DataError(
+                f"An Annotator takes columns by name, got a {type(batch).__name__}. Call "
+                "ds.with_format(None).map(annotate, batched=True)."
+            )
         layout = self.find_layout(list(batch))
         values = {name: _listed(batch[name]) for name in layout.columns}
         _check_batched(values, layout)
