@@ -104,6 +104,16 @@ def test_every_shape_of_a_pair_gives_the_same_rewards(strong: str, weak: str) ->
     assert {k: forced[k] for k in shapes["messages"]} == shapes["messages"]
 
 
+def test_what_candidates_continue_becomes_part_of_them(strong: str, weak: str) -> None:
+    named = {**USER, "name": "Ada"}
+    row = {"prompt": [named, {**turn("It is")[0], "name": None}], "responses": [" a", " dog."]}
+    labelled = label([row], Annotator(strong, weak))[0]
+    assert [{k: m[k] for k in USER} for m in labelled["prompt"]] == [USER]
+    texts = {labelled[name][0]["content"] for name in ("chosen", "rejected")}
+    assert texts == {"It is a", "It is dog."}
+    assert "only role and content were written" in labelled["drsow_notes"]
+
+
 def test_what_a_response_continues_becomes_part_of_it(strong: str, weak: str) -> None:
     row = {"prompt": [USER, *turn("It is")], "chosen": " quick.", "rejected": " a dog."}
     labelled = label([row], Annotator(strong, weak, relabel="swap"))[0]

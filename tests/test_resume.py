@@ -207,6 +207,7 @@ def test_streams_and_splits(tmp_path: Path, strong: str, weak: str) -> None:
     [
         ([{"prompt": "q"}], {}, DataError, "Dataset.from_list"),
         (datasets.Dataset.from_dict({"prompt": []}), {}, DataError, "is empty"),
+        (datasets.DatasetDict(), {}, DataError, "no split"),
         (datasets.Dataset.from_list(pairs()), {"num_proc": 0}, ConfigError, "num_proc"),
         (datasets.Dataset.from_list(pairs()), {"shard_rows": "x"}, ConfigError, "shard_rows"),
     ],

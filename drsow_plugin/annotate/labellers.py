@@ -176,8 +176,7 @@ class PairLabeller(Labeller):
         values |= status_values(item, missing_rewards(named), scored)
         if self._rewrites:
             values |= self._messages(item, given, swapped)
-            if any(set(message) - {"role", "content"} for message in item.prompt):
-                values["notes"] = "; ".join(filter(None, [values["notes"], LEFT_OUT]))
+            values["notes"] = _with_left_out(values["notes"], item)
         return _Row(values, margin is not None, swapped and not self._rewrites)
 
     def _messages(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
@@ -199,7 +198,7 @@ class CandidateLabeller(Labeller):
         """See :class:`Labeller`."""
         super().__init__(layout, config, batch)
         self._messages = config.messages is not False or not self.text_prompt
-        self._writes_prompt = layout.prompt != "prompt" or (self._messages and self.text_prompt)
+        self._writes_prompt = layout.prompt != "prompt" or self._messages
 
     def _added(self) -> Schema:
         return {
@@ -229,6 +228,8 @@ class CandidateLabeller(Labeller):
         values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
         values |= status_values(item, _problem(choice, scored), scored)
         values |= self._pair(item, rewards, choice)
+        if self._messages:
+            values["notes"] = _with_left_out(values["notes"], item)
         return _Row(values, choice.chosen is not None)
 
     def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
@@ -263,6 +264,12 @@ def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
     if missing and not any(reward and reward.reward is not None for reward in scored):
         return missing
     return f"{choice.problem}: {missing}" if missing else choice.problem
+
+
+def _with_left_out(notes: str, item: Item) -> str:
+    """Return notes that say so where messages have more than role and content."""
+    more = any(set(message) - {"role", "content"} for message in item.prompt)
+    return "; ".join(filter(None, [notes, LEFT_OUT if more else ""]))
 
 
 def _plural(name: str) -> str:

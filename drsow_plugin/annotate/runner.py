@@ -62,6 +62,8 @@ def run(
     root = Path(cache_dir).expanduser() if cache_dir else cache_folder()
     several = isinstance(data, Mapping)
     named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
+    if not named:
+        raise DataError("The data set has no split. Give at least one with rows.")
     splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
     done = Shards(root / "scores" / annotator.work_key[:32])
     finished: dict[str, datasets.Dataset] = {}
