@@ -128,6 +128,8 @@ def test_a_report_can_be_had_of_mapped_rows_and_read_again(
     assert annotator.report is not None
     assert mapped.values["columns"] == annotator.report.values["columns"]
     assert mapped.values["annotation"] == annotator.report.values["annotation"]
+    assert ("relabel" in mapped.values["annotation"]) == ("chosen" in rows[0])
+    assert ("select" in mapped.values["annotation"]) == ("responses" in rows[0])
     for name, content in mapped.files().items():
         (tmp_path / name).write_bytes(content)
     again = Report.load(tmp_path)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.summary import Summary
 
 REPORT, OPTIONS = "report.json", "drsow.yaml"
+# Options that say something about one kind of data only.
+_OF_KIND = {
+    "select": "candidates",
+    "min_margin": "candidates",
+    "seed": "candidates",
+    "relabel": "pairs",
+}
 _PICTURES = ("margins.png", "lengths.png")
 
 
@@ -47,14 +54,19 @@ class Report:
         keep_unusable: bool,
     ) -> Report:
         """Return the report of a run, or of rows that ``map`` labelled."""
+        kind = labeller.layout.kind
         values = {
-            "kind": labeller.layout.kind,
+            "kind": kind,
             "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "fingerprint": annotator.fingerprint,
             "options": annotator.options(),
             "pair": annotator.describe(),
             "annotation": {
-                **{k: v for k, v in asdict(annotator.config).items() if v is not None},
+                **{
+                    name: value
+                    for name, value in asdict(annotator.config).items()
+                    if value is not None and _OF_KIND.get(name, kind) == kind
+                },
                 "keep_unusable": keep_unusable,
             },
             "columns": {n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
