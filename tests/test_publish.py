@@ -15,14 +15,13 @@ import tiny
 import yaml
 from hub_server import READER, TOKEN, HubServer
 from huggingface_hub import constants
+from test_card import REPO, report
 
 from drsow_plugin import Report, publish
 from drsow_plugin.errors import ConfigError, DataError, HubError
-from drsow_plugin.publishing import card, repository
 from drsow_plugin.publishing import readme as readmes
-from drsow_plugin.publishing.publish import size_category
+from drsow_plugin.publishing import repository
 
-REPO = "tester/labelled"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(40)
 USERS = (
     b"---\r\n# about the owners\r\nlicense: 'cc-by-4.0'   # ours\r\ntags: [mine, dpo]\r\n"
@@ -42,60 +41,6 @@ def data() -> datasets.Dataset:
             "drsow_status": ["ok", "partial: one", "ok", "tie"],
         }
     )
-
-
-def report(**changes: Any) -> dict[str, Any]:
-    """Return a report with everything in it."""
-    side = {"source": "org/strong", "revision": "abc123", "dtype": "bfloat16", "adapter": None}
-    side |= {"architecture": "LlamaForCausalLM", "template": "tokenizer", "max_length": 8192}
-    local = {
-        "source": "/home/someone/models/weak",
-        "sha256": {"model.safetensors": "0123456789abcdef"},
-    }
-    counted = {
-        "rows": 4,
-        "scored": 4,
-        "pairs": 3,
-        "dropped": {"tie": 1, "bad row": 0},
-        "swapped": 0,
-    }
-    counted |= {
-        "accuracy": {"value": 0.612, "stderr": 0.021, "n": 440, "ties": 0},
-        "longer": {"value": 0.57, "stderr": 0.02, "n": 440},
-        "margin_quantiles": {"0.05": 0.1, "0.5": 1.0, "0.95": 2.0},
-        "length_correlation": 0.31,
-    }
-    return {
-        "kind": "pairs",
-        "input": "org/source",
-        "command": f"drsow annotate org/source --token {TOKEN}",
-        "created": "2026-11-23",
-        "fingerprint": "f" * 64,
-        "options": {
-            "strong": "org/strong",
-            "token": TOKEN,
-            "note": f"made with {READER}",
-            "seed": 0,
-        },
-        "pair": {
-            "strong": {**side, "template_sha256": "e5878d42c1903b9f"},
-            "weak": {**side, "revision": None, **local, "template": "none"},
-            "scoring": {
-                "reduction": "sum",
-                "end_of_turn": True,
-                "overflow": "error",
-                "max_length": None,
-            },
-            "versions": {"python": "3.11", "torch": "2.13.0"},
-        },
-        "annotation": {"select": None, "min_margin": 0.0, "relabel": "swap", "drop": False},
-        "columns": {"drsow_margin": "reward of chosen | minus rejected, nats"},
-        "domains": [
-            {"name": "chat", "description": "Talk", "instruction": "Be ```kind```.", "examples": []}
-        ],
-        "splits": {"train": {**counted, "groups": {"chat": counted}}},
-        **changes,
-    }
 
 
 def send(data: Any, values: dict[str, Any] | None = None, **options: Any) -> str:
@@ -166,51 +111,6 @@ def test_the_readme_of_the_user_is_kept_byte_for_byte(
     assert front(readme)["language"] == ["en"]
     assert {"dataset_info", "configs"} <= set(front(readme))
     assert b"\n" not in readme.replace(b"\r\n", b"")
-
-
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        "A\n{begin}\nB\n",
-        "A\n{end}\nB\n",
-        "A\n{end}\nB\n{begin}\nC",
-        "A\n{begin}\nB\n{end}\nC\n{begin}\nD\n{end}\nE\n",
-        "A\n{begin}\nB\n{begin}\nC\n{end}\n",
-    ],
-)
-def test_damaged_markers_lose_no_text_and_are_whole_again(damaged: str) -> None:
-    readme = damaged.format(begin=readmes.BEGIN, end=readmes.END)
-    section = f"{readmes.BEGIN}\nours\n{readmes.END}"
-    merged = readmes.merge(readme, section, {"tags": ["drsow"]})
-    text = damaged.format(begin="", end="").split()
-    assert [line for line in merged.split("\n") if line in "ABCDE" and line] == text
-    assert merged.count(readmes.BEGIN) == merged.count(readmes.END) == merged.count("ours") == 1
-    again = readmes.merge(merged, section.replace("ours", "newer"), {"tags": ["drsow"]})
-    assert again == merged.replace("ours", "newer")
-
-
-def test_markers_inside_a_line_are_text_of_the_user() -> None:
-    readme = f"Our section is between `{readmes.BEGIN}` and `{readmes.END}`.\n"
-    merged = readmes.merge(readme, f"{readmes.BEGIN}\nours\n{readmes.END}", {})
-    assert readme in merged and merged.endswith(f"\n\n{readmes.BEGIN}\nours\n{readmes.END}\n")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("tags:\n- a  # why\n\n# of b\nb: 1", {"tags": ["a", "drsow"], "b": 1}),
-        ("{tags: a, b: 1}", {"tags": ["a", "drsow"], "b": 1}),
-        ("b: |\n  x\n  y\ntags:", {"tags": ["drsow"], "b": "x\ny\n"}),
-        ("tags: drsow\nb: é", {"tags": ["drsow"], "b": "é"}),
-        ("  tags: []\n  b: 1", {"tags": ["drsow"], "b": 1}),
-    ],
-)
-def test_front_matter_in_any_style_takes_the_tags(before: str, after: dict[str, Any]) -> None:
-    merged = readmes.merge(f"---\n{before}\n---\ntext", "S", {"tags": ["drsow"]})
-    found = merged.split("---\n")
-    assert yaml.safe_load(found[1]) == after
-    assert found[2] == "text\n\nS\n"
-    assert "# of b\nb: 1" in found[1] or "#" not in before
 
 
 def test_broken_front_matter_is_refused_before_anything_is_uploaded(
@@ -389,51 +289,6 @@ def test_the_training_example_of_the_card_runs(
     exec(compile(code, "card", "exec"), names)
     assert names["trainer"].state.global_step == 1
     assert names["data"]["drsow_status"] == ["ok", "partial: one", "ok"]
-
-
-def test_absent_values_leave_no_trace_on_the_card() -> None:
-    bare = {"source": None, "revision": None, "sha256": None}
-    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
-    for kind in ("pairs", "candidates", "single"):
-        least = {
-            "kind": kind,
-            "pair": {"strong": {"source": "org/strong"}, "weak": bare},
-            "splits": {"train": {"rows": 1, "accuracy": None, "groups": None}},
-        }
-        text = card.render_section(least, published)
-        assert "None" not in text and "Undefined" not in text
-        assert ("DPOTrainer" in text) == (kind != "single")
-        assert not re.search(r"\n\n\n|: *\.\n|``\n\n``", text)
-        tables = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
-        assert tables == [
-            "|  | strong | weak |",
-            "| model | [org/strong](https://huggingface.co/org/strong) |  |",
-            "| split | rows |",
-            "| train | 1 |",
-        ]
-    assert "None" not in card.render_section(report(annotation=None, domains=None), published)
-
-
-def test_the_card_shows_of_a_local_path_only_its_last_part() -> None:
-    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
-    text = card.render_section(report(input="/home/someone/a.jsonl, b.csv"), published)
-    assert "`weak`" in text and "`a.jsonl`, `b.csv`" in text and "/home" not in text
-    assert "[org/strong](https://huggingface.co/org/strong)" in text
-
-
-def test_a_quoted_prompt_cannot_end_the_section_or_its_code_block() -> None:
-    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
-    domain = {"name": "x", "instruction": f"````\n{readmes.END}\n", "examples": ["`a`", {"q": 1}]}
-    text = card.render_section(report(domains=[domain]), published)
-    assert text.count(readmes.END) == 1 and "`````text\n````" in text
-
-
-@pytest.mark.parametrize(
-    ("rows", "name"),
-    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**6, "1M<n<10M")],
-)
-def test_sizes_are_named_as_the_hub_names_them(rows: int, name: str) -> None:
-    assert size_category(rows) == name
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "", "a b", "-/x", "a/..", "a--b"])

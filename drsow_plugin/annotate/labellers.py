@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from drsow_plugin.annotate.columns import (
     status_values,
 )
 from drsow_plugin.annotate.layout import Layout
-from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.rows import Item
 from drsow_plugin.annotate.selection import Choice, select_pair
 from drsow_plugin.records import Reward
@@ -55,7 +56,7 @@ class _Row:
     swapped: bool = False
 
 
-class Labeller:
+class Labeller(ABC):
     """Turns rewards into columns; one subclass for each kind of data set."""
 
     def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
@@ -99,17 +100,17 @@ class Labeller:
             labels.swapped.append(row.swapped)
         return labels
 
+    @abstractmethod
     def _added(self) -> Schema:
         """Return the columns that get the prefix."""
-        raise NotImplementedError
 
     def _written(self) -> Schema:
         """Return the columns that are written under TRL's names."""
         return {}
 
+    @abstractmethod
     def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
         """Return the values of both for one row."""
-        raise NotImplementedError
 
 
 class SingleLabeller(Labeller):
@@ -252,7 +253,11 @@ class CandidateLabeller(Labeller):
 
 def make_labeller(layout: Layout, config: LabelConfig, batch: Batch) -> Labeller:
     """Return the labeller for a data set; see :class:`Labeller`."""
-    kinds = {"pairs": PairLabeller, "candidates": CandidateLabeller, "single": SingleLabeller}
+    kinds: dict[Kind, Callable[[Layout, LabelConfig, Batch], Labeller]] = {
+        "pairs": PairLabeller,
+        "candidates": CandidateLabeller,
+        "single": SingleLabeller,
+    }
     return kinds[layout.kind](layout, config, batch)
 
 
