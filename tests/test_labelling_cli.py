@@ -61,6 +61,7 @@ def test_a_folder_holds_rows_report_options_and_pictures(
     assert list(loaded) == ["train"] and list(loaded["train"]) == list(expected)
     report = json.loads((out / "report.json").read_text())
     assert report["splits"]["train"]["pairs"] == 10 and report["input"] == str(file)
+    assert not list((tmp_path / "cache").glob("labelled/*"))  # the rows are in the output
     for name in ("margins.png", "lengths.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 

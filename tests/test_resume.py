@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,15 @@ def test_a_damaged_file_is_scored_again(
     assert len(scored) == 6
 
 
+def test_what_killed_runs_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
+    for name, hours in (("writing-old", 25), ("writing-new", 1), ("whole", 50)):
+        (tmp_path / name).mkdir()
+        then = time.time() - 3600 * hours
+        os.utime(tmp_path / name, (then, then))
+    Shards(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"writing-new", "whole"}
+
+
 def test_what_failed_for_want_of_memory_is_not_kept(tmp_path: Path) -> None:
     item = Item(({"role": "user", "content": "q"},), ("a", None))
     fine = Reward(1.0, -1.0, -2.0, 1, 1, notes=("a note",), strong_token_logprobs=(-1.0,))
@@ -156,8 +167,6 @@ def test_a_process_that_dies_leaves_finished_work(
 
 
 def die(*_args: Any) -> None:
-    import os
-
     os._exit(9)
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
@@ -13,6 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
+from drsow_plugin.annotate.batches import check_mapping, plain_columns
 from drsow_plugin.annotate.devices import place
 from drsow_plugin.annotate.labellers import Labeller, make_labeller
 from drsow_plugin.annotate.layout import Layout, find_layout
@@ -23,6 +25,7 @@ from drsow_plugin.annotate.options import (
 )
 from drsow_plugin.annotate.rows import Item, Rewards, read_rows
 from drsow_plugin.annotate.tables import has_null_column, labelled_table, swapped_columns
+from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from drsow_plugin.annotate.report import Report
-
-_NOT_BATCHED = "An Annotator takes batches: call ds.map(annotate, batched=True)."
 
 LABEL_VERSION = 1
 """Raised whenever the same rewards and options would give other columns."""
@@ -89,14 +90,9 @@ class Annotator:
             DataError: The columns are of no known kind, or a row cannot be scored and
                 ``on_error`` is ``raise``.
         """
-        if not isinstance(batch, Mapping):  # of the other columns map would keep none
-            raise DataError(
-                f"An Annotator takes columns by name, got a {type(batch).__name__}. Call "
-                "ds.with_format(None).map(annotate, batched=True)."
-            )
+        check_mapping(batch)
         layout = self.find_layout(list(batch))
-        values = {name: _listed(batch[name]) for name in layout.columns}
-        _check_batched(values, layout)
+        values = plain_columns(batch, layout)
         items = read_rows(values, layout)
         labeller = self.labeller(layout, values)
         self.check_free(labeller, list(batch))
@@ -189,6 +185,7 @@ class Annotator:
         keep_unusable: bool = False,
         shard_rows: int = 128,
         cache_dir: str | None = None,
+        rows_dir: str | None = None,
     ) -> Any:
         """Label a data set, with progress, and keep finished work.
 
@@ -203,6 +200,8 @@ class Annotator:
             shard_rows: Rows that are scored, and kept, together.
             cache_dir: Where finished work is kept; ``None`` is ``DRSOW_CACHE``, or
                 ``~/.cache/drsow``.
+            rows_dir: Where the labelled rows are written; ``None`` is a folder in
+                ``cache_dir``.
 
         Returns:
             A ``Dataset``, on disk, or a ``DatasetDict``; :attr:`report` says how it was made.
@@ -212,10 +211,12 @@ class Annotator:
                 ``on_error`` is ``raise``.
             EngineError: The models failed. Finished work is kept.
         """
-        from drsow_plugin.annotate.runner import run
+        from drsow_plugin.annotate.runner import Folders, run
 
+        root = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+        folders = Folders(root / "scores" / self.work_key[:32], Path(rows_dir or root / "labelled"))
         labelled, self.report = run(
-            *(self, data, num_proc, cache_dir), keep_unusable=keep_unusable, shard_rows=shard_rows
+            *(self, data, num_proc, folders), keep_unusable=keep_unusable, shard_rows=shard_rows
         )
         return labelled
 
@@ -288,25 +289,6 @@ def _restore(state: str) -> Annotator:
     annotator._fingerprint = loaded["fingerprint"]
     annotator._layouts = {}
     return annotator
-
-
-def _listed(column: Any) -> list[Any]:
-    """Return a column as a plain list, of whatever format the data set is.
-
-    Raises:
-        DataError: It is a text, so this is a single row.
-    """
-    if isinstance(column, str):
-        raise DataError(_NOT_BATCHED)
-    return list(column.tolist() if hasattr(column, "tolist") else column)
-
-
-def _check_batched(values: Mapping[str, Sequence[Any]], layout: Layout) -> None:
-    """Refuse a single row: a list of messages, or the letters of a text, instead of rows."""
-    lengths = {len(column) for column in values.values()}
-    first = values[layout.prompt or layout.responses[0]]
-    if len(lengths) > 1 or any(isinstance(value, Mapping) for value in first):
-        raise DataError(_NOT_BATCHED)
 
 
 def _raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> None:

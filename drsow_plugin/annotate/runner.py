@@ -24,7 +24,7 @@ from drsow_plugin.annotate.shards import Shards
 from drsow_plugin.annotate.summary import Summary
 from drsow_plugin.annotate.tables import labelled_table
 from drsow_plugin.annotate.workers import Shard, score_here, score_in_processes
-from drsow_plugin.cache import cache_folder
+from drsow_plugin.cache import UNFINISHED, open_folder
 from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator
 
 AnySplit = Any  # a Dataset or an IterableDataset
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where finished scores are kept, and where labelled rows are written."""
+
+    scores: Path
+    rows: Path
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def run(
     annotator: Annotator,
     data: Any,
     num_proc: int | None,
-    cache_dir: str | None,
+    folders: Folders,
     *,
     keep_unusable: bool,
     shard_rows: int,
@@ -59,13 +67,12 @@ def run(
     """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
     processes = parse_positive("num_proc", num_proc) or 1
     size = parse_positive("shard_rows", shard_rows) or 1
-    root = Path(cache_dir).expanduser() if cache_dir else cache_folder()
     several = isinstance(data, Mapping)
     named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
     if not named:
         raise DataError("The data set has no split. Give at least one with rows.")
     splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
-    done = Shards(root / "scores" / annotator.work_key[:32])
+    done = Shards(folders.scores)
     finished: dict[str, datasets.Dataset] = {}
     summaries: dict[str, Summary] = {}
     for split in splits:
@@ -77,7 +84,7 @@ def run(
                 if processes == 1
                 else score_in_processes(annotator, split.shards, done, progress, processes)
             )
-            finished[split.name] = _write(split, scored, summary, root / "labelled", keep_unusable)
+            finished[split.name] = _write(split, scored, summary, folders.rows, keep_unusable)
         finally:
             progress.close()
         summaries[split.name] = summary
@@ -189,8 +196,7 @@ def _write(
     keep_unusable: bool,
 ) -> datasets.Dataset:
     """Write the labelled rows as they come and return them as a data set on disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="writing-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=open_folder(folder)) as temporary:
         path = Path(temporary) / "rows.arrow"
         with ArrowWriter(features=split.features, path=str(path)) as writer:
             written = 0

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from drsow_plugin.annotate.rows import Item, Rewards
+from drsow_plugin.cache import UNFINISHED, open_folder
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.records import OUT_OF_MEMORY, Reward
 
@@ -40,9 +41,8 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open or make the folder; what a killed run left half written is removed later."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        """Open or make the folder."""
+        self.folder = open_folder(folder)
 
     def path(self, items: Sequence[Item]) -> Path:
         """Return where the rewards of some rows lie."""
@@ -74,7 +74,7 @@ class Shards:
         table = pa.Table.from_pylist(
             [{name: getattr(reward, name) for name in _TYPES} for reward in flat], _SCHEMA
         )
-        handle, temporary = tempfile.mkstemp(prefix="writing-", dir=self.folder)
+        handle, temporary = tempfile.mkstemp(prefix=UNFINISHED, dir=self.folder)
         try:
             with os.fdopen(handle, "wb") as file:
                 pq.write_table(table, file, compression="zstd")

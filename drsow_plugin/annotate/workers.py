@@ -93,8 +93,9 @@ def score_in_processes(
             yield _next(waiting, progress)
     except BrokenProcessPool as error:
         raise EngineError(
-            "A process that scored rows died, most likely for want of memory. Finished work is "
-            "kept: run again, with fewer processes (num_proc) or a smaller batch_tokens."
+            "A process that scored rows died: for want of memory (then use fewer processes or a "
+            "smaller batch_tokens), or because a script starts them outside of if __name__ == "
+            '"__main__". Finished work is kept: run again.'
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
+from drsow_plugin.cache import UNFINISHED, cache_folder, open_folder
 from drsow_plugin.cli.options import CONTEXT, EPILOG, label_options, merge_config, pair_options
 from drsow_plugin.cli.outputs import open_output
 from drsow_plugin.config import OPTIONS, SIDES, parse_pair
@@ -76,16 +78,19 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     data = load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA})
     output.check(data)
     annotator = Annotator(**options)
-    labelled = annotator.run(
-        data,
-        num_proc=processes,
-        keep_unusable=keep,
-        shard_rows=shard_rows,
-        cache_dir=ours.get("cache_dir"),
-    )
-    assert annotator.report is not None
-    report = _complete(annotator.report, inputs, output.name, ours)
-    where = output.write(labelled, report)
+    folder = open_folder(cache_folder())
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as rows_dir:
+        labelled = annotator.run(
+            data,
+            num_proc=processes,
+            keep_unusable=keep,
+            shard_rows=shard_rows,
+            cache_dir=ours.get("cache_dir"),
+            rows_dir=rows_dir,
+        )
+        assert annotator.report is not None
+        report = _complete(annotator.report, inputs, output.name, ours)
+        where = output.write(labelled, report)
     click.echo(str(report))
     click.echo(f"Wrote {where}")
 
