@@ -42,10 +42,14 @@ def load_data(names: Sequence[str], **options: Any) -> datasets.Dataset | datase
     else:
         loaded = _load_files(paths, options)
     if isinstance(loaded, datasets.DatasetDict):
-        if len(loaded) == 1:
-            loaded = next(iter(loaded.values()))
-        elif options.get("split") in loaded:
-            loaded = loaded[options["split"]]
+        split = options.get("split")
+        if split is not None and split not in loaded:
+            raise DataError(
+                f"{names[0]} has no split {split!r}, only {', '.join(sorted(loaded))}. Name one of "
+                "them, or none for all."
+            )
+        if split is not None or len(loaded) == 1:
+            loaded = loaded[split or next(iter(loaded))]
     if not isinstance(loaded, datasets.DatasetDict) and len(loaded) == 0:
         raise DataError(f"{', '.join(names)} is empty. Give a data set with at least one row.")
     return loaded
@@ -57,7 +61,17 @@ def _load_folder_or_hub(
     import datasets
 
     if path.is_dir() and any((path / n).is_file() for n in ("state.json", "dataset_dict.json")):
-        return datasets.load_from_disk(str(path))
+        loaded = datasets.load_from_disk(str(path))
+        single = not isinstance(loaded, datasets.DatasetDict)
+        refused = [n for n in ("name", "revision", *["split"] * single) if n in options]
+        if refused:
+            raise DataError(
+                f"{name} is a saved data set, where {' and '.join(refused)} says nothing. Leave "
+                "it out."
+            )
+        return loaded
+    if not path.is_dir() and _looks_like_a_file(name):
+        raise DataError(f"{name}: there is no such file. Check the path.")
     try:
         loaded: datasets.Dataset | datasets.DatasetDict = datasets.load_dataset(
             str(path) if path.is_dir() else name, **options
@@ -70,6 +84,10 @@ def _load_folder_or_hub(
         ) from error
     except ValueError as error:
         raise DataError(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _looks_like_a_file(name: str) -> bool:
+    return Path(name).suffix in (*READERS, ".gz") or name.startswith(("/", ".", "~")) or " " in name
 
 
 def _load_files(paths: Sequence[Path], options: dict[str, Any]) -> datasets.Dataset:

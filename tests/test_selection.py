@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -113,7 +114,9 @@ def test_a_row_that_cannot_be_read_says_why(row: dict[str, Any], problem: str) -
     [
         ({"responses": ["a", "b"], "ratings": [1, None]}, [1.0, None]),
         ({"responses": ["a", "b"], "ratings": [5]}, None),
-        ({"responses": ["a", "b"], "ratings": ["4", True]}, [None, None]),
+        ({"responses": ["a", "b"], "ratings": ["10", "4.5"]}, [10.0, 4.5]),
+        ({"responses": ["a", "b"], "ratings": ["N/A", True]}, [None, None]),
+        ({"responses": ["a", "b"], "ratings": [math.nan, 4]}, [None, 4.0]),
         ({"responses": [{"response": "a", "overall_score": 8.5}, "b"]}, [8.5, None]),
         ({"responses": None}, None),
     ],

@@ -94,12 +94,13 @@ class Annotator:
         layout = self.find_layout(list(batch))
         values = plain_columns(batch, layout)
         items = read_rows(values, layout)
-        labeller = self.labeller(layout, values)
+        table = getattr(batch, "pa_table", None)
+        labeller = self.labeller(layout, values, None if table is None else table.schema)
         self.check_free(labeller, list(batch))
         labels = labeller.label(values, items, self.rewards(items, rank=rank))
-        if has_null_column(labels) and hasattr(batch, "pa_table"):
+        if table is not None and has_null_column(labels):
             # As plain lists a column without a value would get the type null for good.
-            return labelled_table(batch.pa_table, labels, labeller)
+            return labelled_table(table, labels, labeller)
         return {**swapped_columns(values, labels, layout), **labels.columns}
 
     def find_layout(self, columns: Sequence[str]) -> Layout:
@@ -113,9 +114,11 @@ class Annotator:
             self._layouts[key] = find_layout(columns, self.config)
         return self._layouts[key]
 
-    def labeller(self, layout: Layout, batch: Mapping[str, Sequence[Any]]) -> Labeller:
+    def labeller(
+        self, layout: Layout, batch: Mapping[str, Sequence[Any]], types: pa.Schema | None
+    ) -> Labeller:
         """Return what turns rewards into columns, for rows such as these."""
-        return make_labeller(layout, self.config, batch)
+        return make_labeller(layout, self.config, batch, types)
 
     def check_free(self, labeller: Labeller, columns: Sequence[str]) -> None:
         """Check that no column is there that would be added.
@@ -297,5 +300,6 @@ def _raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> Non
         reason = next(filter(None, reasons), None)
         if reason:
             raise DataError(
-                f"row {first_row + row}: {reason}. Mend or remove it, or set on_error=null."
+                f"row {first_row + row}: {reason.rstrip('.')}. Mend or remove it, or set "
+                "on_error=null."
             )

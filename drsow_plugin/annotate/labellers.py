@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from drsow_plugin.annotate.columns import (
     COUNT,
     FLAG,
@@ -26,6 +28,8 @@ from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.rows import Item
 from drsow_plugin.annotate.selection import Choice, select_pair
+from drsow_plugin.errors import DataError
+from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import Reward
 
 Batch = Mapping[str, Sequence[Any]]
@@ -59,19 +63,26 @@ class _Row:
 class Labeller(ABC):
     """Turns rewards into columns; one subclass for each kind of data set."""
 
-    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
         """Settle which columns are written.
 
         Args:
             layout: The columns that are read.
             config: How to label.
             batch: Some rows, to see of which shape the columns are.
+            types: The Arrow types, where they are known, for columns without a value there.
         """
         self.layout = layout
         self.config = config
         self.per_response = response_columns(config.token_logprobs)
-        self.text_prompt = layout.prompt is not None and _is_text(batch[layout.prompt])
-        self.text_response = _is_text(batch[layout.responses[0]])
+        prompt = None if layout.prompt is None else _is_text(batch, layout.prompt, types)
+        response = _is_text(batch, layout.responses[0], types)
+        self.text_prompt = (
+            bool(response if prompt is None else prompt) and layout.prompt is not None
+        )
+        self.text_response = bool(prompt if response is None else response)
 
     def schema(self) -> Schema:
         """Return the columns that are added or replaced."""
@@ -91,7 +102,7 @@ class Labeller(ABC):
         labels = Labels(columns={name: [] for name in self.schema()})
         ours = (*self._added(), *STATUS)
         for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.responses})
+            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
             for name, value in row.values.items():
                 labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
                     value
@@ -129,9 +140,11 @@ class SingleLabeller(Labeller):
 class PairLabeller(Labeller):
     """A chosen and a rejected response a row."""
 
-    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
         """See :class:`Labeller`."""
-        super().__init__(layout, config, batch)
+        super().__init__(layout, config, batch, types)
         mixed = layout.prompt is not None and self.text_prompt != self.text_response
         wanted = mixed if config.messages is None else config.messages
         # Where all of it is messages already there is nothing to write.
@@ -182,11 +195,12 @@ class PairLabeller(Labeller):
 
     def _messages(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
         """Return prompt, chosen and rejected as messages; of a bad row what there is."""
-        texts = [value if isinstance(value, str) else None for value in given.values()]
+        raw = [given[name] for name in self.layout.responses]
+        texts = [value if isinstance(value, str) else None for value in raw]
         prompt, responses = conversation(item.prompt, item.responses or texts)
         chosen, rejected = responses[::-1] if swapped else responses
         return {
-            "prompt": None if item.problem else prompt,
+            "prompt": _raw_prompt(given, self.layout) if item.problem else prompt,
             "chosen": chosen,
             "rejected": rejected,
         }
@@ -195,9 +209,11 @@ class PairLabeller(Labeller):
 class CandidateLabeller(Labeller):
     """A list of responses a row, of which two become a pair."""
 
-    def __init__(self, layout: Layout, config: LabelConfig, batch: Batch) -> None:
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
         """See :class:`Labeller`."""
-        super().__init__(layout, config, batch)
+        super().__init__(layout, config, batch, types)
         self._messages = config.messages is not False or not self.text_prompt
         self._writes_prompt = layout.prompt != "prompt" or self._messages
 
@@ -229,6 +245,9 @@ class CandidateLabeller(Labeller):
         values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
         values |= status_values(item, _problem(choice, scored), scored)
         values |= self._pair(item, rewards, choice)
+        if item.problem and self._writes_prompt:
+            raw = given[str(self.layout.prompt)]
+            values["prompt"] = _raw_prompt(given, self.layout) if self._messages else raw
         if self._messages:
             values["notes"] = _with_left_out(values["notes"], item)
         return _Row(values, choice.chosen is not None)
@@ -251,14 +270,16 @@ class CandidateLabeller(Labeller):
         return written
 
 
-def make_labeller(layout: Layout, config: LabelConfig, batch: Batch) -> Labeller:
+def make_labeller(
+    layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+) -> Labeller:
     """Return the labeller for a data set; see :class:`Labeller`."""
-    kinds: dict[Kind, Callable[[Layout, LabelConfig, Batch], Labeller]] = {
+    kinds: dict[Kind, Callable[..., Labeller]] = {
         "pairs": PairLabeller,
         "candidates": CandidateLabeller,
         "single": SingleLabeller,
     }
-    return kinds[layout.kind](layout, config, batch)
+    return kinds[layout.kind](layout, config, batch, types)
 
 
 def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
@@ -271,6 +292,14 @@ def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
     return f"{choice.problem}: {missing}" if missing else choice.problem
 
 
+def _raw_prompt(given: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
+    """Return the prompt of a bad row as messages, if that can be read."""
+    try:
+        return conversation(as_messages(given[str(layout.prompt)], ""), [])[0]
+    except (DataError, KeyError):
+        return None
+
+
 def _with_left_out(notes: str, item: Item) -> str:
     """Return notes that say so where messages have more than role and content."""
     more = any(set(message) - {"role", "content"} for message in item.prompt)
@@ -281,5 +310,10 @@ def _plural(name: str) -> str:
     return name if name.endswith("s") else f"{name}s"
 
 
-def _is_text(column: Sequence[Any]) -> bool:
-    return isinstance(next((value for value in column if value is not None), ""), str)
+def _is_text(batch: Batch, name: str, types: pa.Schema | None) -> bool | None:
+    """Tell whether a column holds texts; ``None`` where nothing shows it."""
+    value = next((value for value in batch[name] if value is not None), None)
+    if value is None and types is not None:
+        kind = types.field(name).type
+        return None if pa.types.is_null(kind) else not pa.types.is_nested(kind)
+    return None if value is None else isinstance(value, str)

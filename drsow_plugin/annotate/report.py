@@ -137,7 +137,8 @@ def _share(share: Mapping[str, Any] | None, of: str) -> str | None:
     if share is None:
         return None
     ties = f", {share['ties']:,} ties" if share["ties"] else ""
-    return f"{share['value']:.1%} +- {share['stderr']:.1%} {of} ({share['n']:,}{ties})"
+    spread = "" if share["stderr"] is None else f" +- {share['stderr']:.1%}"
+    return f"{share['value']:.1%}{spread} {of} ({share['n']:,}{ties})"
 
 
 def _quantiles(quantiles: Mapping[str, float] | None) -> str | None:

@@ -127,9 +127,15 @@ def read_ratings(row: Mapping[str, Any], layout: Layout) -> list[float | None] |
         found = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]
     if not isinstance(found, list) or len(found) != len(given):
         return None
-    return [
-        float(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        else None
-        for value in found
-    ]
+    return [_rating(value) for value in found]
+
+
+def _rating(value: object) -> float | None:
+    """Return a rating as a number; UltraFeedback has them as texts, some of them ``N/A``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -72,6 +72,9 @@ def run(
     if not named:
         raise DataError("The data set has no split. Give at least one with rows.")
     splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
+    kinds = {split.name: split.labeller.layout.kind for split in splits}
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"The splits are of different kinds: {kinds}. Label them one by one.")
     done = Shards(folders.scores)
     finished: dict[str, datasets.Dataset] = {}
     summaries: dict[str, Summary] = {}
@@ -88,6 +91,12 @@ def run(
         finally:
             progress.close()
         summaries[split.name] = summary
+    if not any(len(split) for split in finished.values()):
+        dropped = {name: summary.describe()["dropped"] for name, summary in summaries.items()}
+        raise DataError(
+            f"Not one of the rows could be labelled: {dropped}. keep_unusable=true keeps them, "
+            "with the reason for each in their status."
+        )
     labeller = splits[0].labeller
     report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
     if several:
@@ -141,7 +150,7 @@ def _open_split(annotator: Annotator, name: str, data: AnySplit, size: int) -> _
     layout = annotator.find_layout(first.column_names)
     shards = _shards(chain([first], tables), layout)
     head = next(shards)
-    labeller = annotator.labeller(layout, head.values)
+    labeller = annotator.labeller(layout, head.values, head.table.schema)
     annotator.check_free(labeller, first.column_names)
     added = pa.schema([(n, column.type) for n, column in labeller.schema().items()])
     return _Split(
@@ -199,7 +208,6 @@ def _write(
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=open_folder(folder)) as temporary:
         path = Path(temporary) / "rows.arrow"
         with ArrowWriter(features=split.features, path=str(path)) as writer:
-            written = 0
             for shard, rewards in scored:
                 labels = split.labeller.label(shard.values, shard.items, rewards)
                 summary.add(shard.values, labels.columns, labels.usable)
@@ -207,14 +215,7 @@ def _write(
                 if not keep_unusable:
                     table = table.filter(pa.array(labels.usable))
                 writer.write_table(table)
-                written += table.num_rows
             writer.finalize()
-        if written == 0:
-            raise DataError(
-                f"Not one of the rows of {split.name!r} could be labelled: "
-                f"{summary.describe()['dropped']}. keep_unusable=true keeps them, with the "
-                "reason for each in their status."
-            )
         # Named by what is in it: a later run never changes a file that a data set reads.
         final = folder / f"{file_sha256(path)[:32]}.arrow"
         path.replace(final)

@@ -46,7 +46,7 @@ class Share:
         variance = max(self._squares / self.number - mean * mean, 0.0)
         return {
             "value": mean,
-            "stderr": math.sqrt(variance / max(self.number - 1, 1)),
+            "stderr": math.sqrt(variance / (self.number - 1)) if self.number > 1 else None,
             "n": self.number,
             "ties": self.ties,
         }
