@@ -61,7 +61,7 @@ def _load_folder_or_hub(
     import datasets
 
     if path.is_dir() and any((path / n).is_file() for n in ("state.json", "dataset_dict.json")):
-        loaded = datasets.load_from_disk(str(path))
+        loaded: datasets.Dataset | datasets.DatasetDict = datasets.load_from_disk(str(path))
         single = not isinstance(loaded, datasets.DatasetDict)
         refused = [n for n in ("name", "revision", *["split"] * single) if n in options]
         if refused:
@@ -73,10 +73,10 @@ def _load_folder_or_hub(
     if not path.is_dir() and _looks_like_a_file(name):
         raise DataError(f"{name}: there is no such file. Check the path.")
     try:
-        loaded: datasets.Dataset | datasets.DatasetDict = datasets.load_dataset(
+        found: datasets.Dataset | datasets.DatasetDict = datasets.load_dataset(
             str(path) if path.is_dir() else name, **options
         )
-        return loaded
+        return found
     except (ConnectionError, FileNotFoundError, OSError) as error:
         raise HubError(
             f"The data set {name!r} is neither a file here nor could it be loaded from the Hub: "

@@ -151,6 +151,9 @@ def test_mistakes_are_told_before_any_model_is_opened(
     (tmp_path / "list.yaml").write_text("- strong")
     splits = datasets.Dataset.from_list(pairs())
     datasets.DatasetDict(a=splits, b=splits).save_to_disk(tmp_path / "splits")
+    splits.save_to_disk(tmp_path / "saved")
+    (tmp_path / "twice.yaml").write_text("weak-template: none\nweak_template: tokenizer")
+    assert "twice" in wrong("annotate", "--config", tmp_path / "twice.yaml")
     assert "Give INPUT and OUTPUT" in wrong("annotate", file, *models)
     assert "No strong model was given" in wrong("annotate", file, out)
     assert "best_vs_worst" in wrong("annotate", file, out, *models, "--select", "worst")
@@ -162,11 +165,58 @@ def test_mistakes_are_told_before_any_model_is_opened(
     assert "holds a list" in wrong("annotate", "--config", tmp_path / "list.yaml")
     assert "cannot be read" in wrong("annotate", "--config", tmp_path / "none.yaml")
     assert "neither a file" in wrong("annotate", "no/such-data", out, *models)
+    assert "no such file" in wrong("annotate", "no/such.jsonl", out, *models)
+    for option in ("--data-split", "--data-name"):
+        message = wrong("annotate", tmp_path / "saved", out, *models, option, "nope")
+        assert "says nothing" in message
+    assert "no split 'c', only a, b" in wrong(
+        "annotate", tmp_path / "splits", out, *models, "--data-split", "c"
+    )
+    assert not out.exists()
     message = wrong("annotate", tmp_path / "splits", tmp_path / "x.parquet", *models)
     assert "--data-split" in message
     column = ("--chosen-column", "choosen")
     assert "Did you mean 'chosen'" in wrong("annotate", file, out, *models, *column)
     assert (tmp_path / "mine.parquet").read_text() == "mine"
+
+
+def test_the_output_is_never_the_input_nor_inside_of_it(tmp_path: Path, models: list[str]) -> None:
+    file = write(tmp_path / "rows.jsonl", pairs())
+    labelled = tmp_path / "labelled"
+    assert drsow("annotate", file, labelled, *models).exit_code == 0
+    prefix = ("--prefix", "x_", *models)
+    for output in (labelled, labelled / "again"):
+        assert "are one, or one is inside" in wrong("annotate", labelled, output, *prefix)
+    rows = next((labelled / "data").iterdir())
+    assert "are one, or one is inside" in wrong("annotate", rows, labelled, *prefix)
+    beside = tmp_path / "labelled.jsonl"
+    assert drsow("annotate", file, beside, *models).exit_code == 0
+    before = beside.read_bytes()
+    assert "are one, or one is inside" in wrong("annotate", beside, beside, *prefix)
+    assert beside.read_bytes() == before
+
+
+def test_json_lines_hold_what_json_can_hold(tmp_path: Path, models: list[str]) -> None:
+    data = datasets.Dataset.from_list([{**row, "score": float("nan")} for row in pairs(2)])
+    data.save_to_disk(tmp_path / "nan")
+    out = tmp_path / "out.jsonl"
+    assert drsow("annotate", tmp_path / "nan", out, *models).exit_code == 0
+    for line in out.read_text().splitlines():
+        assert json.loads(line, parse_constant=pytest.fail)["score"] is None
+    data.add_column("raw", [b"a", b"b"]).save_to_disk(tmp_path / "bytes")
+    message = wrong("annotate", tmp_path / "bytes", tmp_path / "bytes.jsonl", *models)
+    assert "'raw'" in message and "cannot be written as JSON" in message
+
+
+def test_a_folder_without_its_report_is_one_of_ours_that_was_not_finished(
+    tmp_path: Path, models: list[str]
+) -> None:
+    file, out = write(tmp_path / "rows.jsonl", pairs()), tmp_path / "out"
+    assert drsow("annotate", file, out, *models).exit_code == 0
+    (out / "report.json").unlink()
+    assert "report.json" in wrong("publish", out, "tester/one")
+    assert drsow("annotate", file, out, *models).exit_code == 0
+    assert (out / "report.json").is_file()
 
 
 def test_the_help_names_every_option() -> None:
@@ -180,24 +230,27 @@ def test_the_help_names_every_option() -> None:
 
 def test_score_reads_and_writes_lines(models: list[str], strong: str, weak: str) -> None:
     lines = [
-        json.dumps({"id": 1, "prompt": "Say it.", "response": "It is quick."}),
+        json.dumps({"id": "\ud800", "prompt": "Say it.", "response": "It is quick."}),
         "not json",
         json.dumps({"prompt": "Say it."}),
         json.dumps({"prompt": [{"role": "user", "content": "Say it."}], "response": "naïve"}),
         json.dumps({"prompt": "Say it.", "response": "lazy " * 600}),
+        json.dumps({"prompt": "Say it.", "response": "a", "reward": "mine"}),
     ]
     arguments = ("--rows", 2, "--token-logprobs", "true")
-    result = drsow("score", *models, *arguments, stdin="\n".join(lines) + "\n\n")
+    stdin = "\n".join(lines).encode() + b'\n{"prompt": "\xff"}\n\n'
+    result = CliRunner().invoke(main, ["score", *models, *map(str, arguments)], input=stdin)
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     expected = DrSoW(strong, weak).score(["Say it."] * 2, ["It is quick.", "naïve"])
-    assert rows[0]["id"] == 1 and "prompt" not in rows[0]
+    assert rows[0]["id"] == "\ud800" and "prompt" not in rows[0]
     assert rows[0]["reward"] == pytest.approx(expected[0].reward, abs=1e-4)
     assert rows[3]["reward"] == pytest.approx(expected[1].reward, abs=1e-4)
     assert sum(rows[3]["weak_token_logprobs"]) == pytest.approx(rows[3]["weak_logprob"], abs=1e-9)
     reasons = [row["reason"] and row["reason"].partition(":")[0] for row in rows]
-    assert reasons == [None, "bad row", "bad row", None, "too long"]
-    assert "3 responses have no reward" in result.stderr
+    assert reasons == [None, "bad row", "bad row", None, "too long", "bad row", "bad row"]
+    assert "5 responses have no reward" in result.stderr
+    assert rows[0]["notes"] == rows[3]["notes"] == []
 
 
 def test_publish_and_push(
@@ -214,7 +267,9 @@ def test_publish_and_push(
     for repository in (one, two):
         files = repository.files()
         assert {"README.md", "drsow/drsow.yaml", "drsow/margins.png"} <= set(files)
-        assert TOKEN.encode() not in b"".join(files.values())
+        written = b"".join(content for n, content in files.items() if n != ".gitattributes")
+        assert TOKEN.encode() not in written and str(tmp_path).encode() not in written
+        assert str(Path(models[1]).parent).encode() not in written
     loaded = datasets.load_dataset("tester/one", split="train")
     assert len(loaded) == 10 and b"license: cc-by-4.0" in one.files()["README.md"]
     assert "is public" in wrong("annotate", file, "tester/two", "--push", *models)

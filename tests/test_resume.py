@@ -191,6 +191,44 @@ def test_bad_rows_are_left_out_counted_and_on_request_kept(
         )
 
 
+def test_a_split_without_a_usable_row_does_not_take_the_others_along(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    good = datasets.Dataset.from_list(pairs(4))
+    bad = good.map(lambda row: {"chosen": "lazy " * 600})
+    splits = Annotator(strong, weak).run(
+        datasets.DatasetDict(good=good, bad=bad), cache_dir=str(tmp_path)
+    )
+    assert (len(splits["good"]), len(splits["bad"])) == (4, 0)
+    assert splits["good"].features == splits["bad"].features
+    with pytest.raises(DataError, match="different kinds"):
+        Annotator(strong, weak).run(
+            datasets.DatasetDict(a=good, b=datasets.Dataset.from_list(candidates())),
+            cache_dir=str(tmp_path),
+        )
+
+
+def test_what_is_written_does_not_depend_on_how_rows_are_sharded(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    answer = {"role": "assistant", "content": "a", "x": 1}
+    other = {"role": "assistant", "content": "b b", "x": 2}
+    prompts: list[Any] = [None, None, [{"role": "user", "content": "q"}]]
+    rows = [{"prompt": p, "chosen": [answer], "rejected": [other]} for p in prompts]
+    kept = [
+        run(Annotator(strong, weak), rows, tmp_path, shard_rows=size, keep_unusable=True)
+        for size in (2, 3)
+    ]
+    assert kept[0].features == kept[1].features
+    assert kept[0]["chosen"][0] == [answer]
+
+
+def test_a_bad_row_keeps_its_prompt(tmp_path: Path, strong: str, weak: str) -> None:
+    rows = [{"prompt": "q", "responses": None}, {"prompt": "q", "responses": ["a", "bb"]}]
+    kept = run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    assert kept["prompt"][0] == kept["prompt"][1] == [{"role": "user", "content": "q"}]
+
+
 def test_data_without_a_usable_row_is_an_error_that_says_why(
     tmp_path: Path, strong: str, weak: str
 ) -> None:

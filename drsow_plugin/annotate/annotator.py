@@ -16,7 +16,8 @@ else:
 
 from drsow_plugin.annotate.batches import check_mapping, plain_columns
 from drsow_plugin.annotate.devices import place
-from drsow_plugin.annotate.labellers import Labeller, make_labeller
+from drsow_plugin.annotate.labeller import Labeller
+from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import Layout, find_layout
 from drsow_plugin.annotate.options import (
     AnnotatorOptions,

@@ -1,10 +1,8 @@
-"""From rewards to columns, in the shapes that TRL's trainers take."""
+"""From rewards to columns, in the shapes that TRL's trainers take: one class a kind of data."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -15,113 +13,19 @@ from drsow_plugin.annotate.columns import (
     MESSAGES,
     NUMBER,
     PARTIAL,
-    STATUS,
     TEXT,
     Column,
     Schema,
     conversation,
     missing_rewards,
-    response_columns,
     status_values,
 )
+from drsow_plugin.annotate.labeller import Batch, Labeller, Row, raw_prompt, with_left_out
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.rows import Item
 from drsow_plugin.annotate.selection import Choice, select_pair
-from drsow_plugin.errors import DataError
-from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import Reward
-
-Batch = Mapping[str, Sequence[Any]]
-
-LEFT_OUT = "of the prompt's messages only role and content were written"
-
-
-@dataclass
-class Labels:
-    """What labelling makes of a batch.
-
-    Attributes:
-        columns: The columns that are added or replaced, one value a row.
-        usable: For each row, whether it has what it was labelled for: a reward, or a pair.
-        swapped: For each row, whether the values of the chosen and the rejected column are
-            to be exchanged.
-    """
-
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    usable: list[bool] = field(default_factory=list)
-    swapped: list[bool] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Row:
-    values: dict[str, Any]
-    usable: bool
-    swapped: bool = False
-
-
-class Labeller(ABC):
-    """Turns rewards into columns; one subclass for each kind of data set."""
-
-    def __init__(
-        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
-    ) -> None:
-        """Settle which columns are written.
-
-        Args:
-            layout: The columns that are read.
-            config: How to label.
-            batch: Some rows, to see of which shape the columns are.
-            types: The Arrow types, where they are known, for columns without a value there.
-        """
-        self.layout = layout
-        self.config = config
-        self.per_response = response_columns(config.token_logprobs)
-        prompt = None if layout.prompt is None else _is_text(batch, layout.prompt, types)
-        response = _is_text(batch, layout.responses[0], types)
-        self.text_prompt = (
-            bool(response if prompt is None else prompt) and layout.prompt is not None
-        )
-        self.text_response = bool(prompt if response is None else response)
-
-    def schema(self) -> Schema:
-        """Return the columns that are added or replaced."""
-        ours = self._added() | STATUS
-        return {f"{self.config.prefix}{n}": c for n, c in ours.items()} | self._written()
-
-    def label(
-        self, batch: Batch, items: Sequence[Item], rewards: Sequence[Sequence[Reward | None]]
-    ) -> Labels:
-        """Return the columns for a batch.
-
-        Args:
-            batch: The columns that are read.
-            items: The rows of the batch.
-            rewards: For each row one for each response; ``None`` for a missing response.
-        """
-        labels = Labels(columns={name: [] for name in self.schema()})
-        ours = (*self._added(), *STATUS)
-        for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
-            for name, value in row.values.items():
-                labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
-                    value
-                )
-            labels.usable.append(row.usable)
-            labels.swapped.append(row.swapped)
-        return labels
-
-    @abstractmethod
-    def _added(self) -> Schema:
-        """Return the columns that get the prefix."""
-
-    def _written(self) -> Schema:
-        """Return the columns that are written under TRL's names."""
-        return {}
-
-    @abstractmethod
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
-        """Return the values of both for one row."""
 
 
 class SingleLabeller(Labeller):
@@ -130,11 +34,11 @@ class SingleLabeller(Labeller):
     def _added(self) -> Schema:
         return self.per_response
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
         reward = scored[0] if scored else None
         values = {name: getattr(reward, name, None) for name in self.per_response}
         problem = reward.reason if reward else None
-        return _Row(values | status_values(item, problem, scored), values["reward"] is not None)
+        return Row(values | status_values(item, problem, scored), values["reward"] is not None)
 
 
 class PairLabeller(Labeller):
@@ -170,7 +74,7 @@ class PairLabeller(Labeller):
             "rejected": Column(MESSAGES, "the other response"),
         }
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
         chosen, rejected = scored or (None, None)
         margin = None
         if chosen and rejected and chosen.reward is not None and rejected.reward is not None:
@@ -190,8 +94,8 @@ class PairLabeller(Labeller):
         values |= status_values(item, missing_rewards(named), scored)
         if self._rewrites:
             values |= self._messages(item, given, swapped)
-            values["notes"] = _with_left_out(values["notes"], item)
-        return _Row(values, margin is not None, swapped and not self._rewrites)
+            values["notes"] = with_left_out(values["notes"], item)
+        return Row(values, margin is not None, swapped and not self._rewrites)
 
     def _messages(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
         """Return prompt, chosen and rejected as messages; of a bad row what there is."""
@@ -200,7 +104,7 @@ class PairLabeller(Labeller):
         prompt, responses = conversation(item.prompt, item.responses or texts)
         chosen, rejected = responses[::-1] if swapped else responses
         return {
-            "prompt": _raw_prompt(given, self.layout) if item.problem else prompt,
+            "prompt": raw_prompt(given, self.layout) if item.problem else prompt,
             "chosen": chosen,
             "rejected": rejected,
         }
@@ -235,7 +139,7 @@ class CandidateLabeller(Labeller):
             "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
         }
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> _Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
         rewards = [reward.reward if reward else None for reward in scored]
         choice = select_pair(item, rewards, self.config)
         values: dict[str, Any] = {
@@ -247,10 +151,10 @@ class CandidateLabeller(Labeller):
         values |= self._pair(item, rewards, choice)
         if item.problem and self._writes_prompt:
             raw = given[str(self.layout.prompt)]
-            values["prompt"] = _raw_prompt(given, self.layout) if self._messages else raw
+            values["prompt"] = raw_prompt(given, self.layout) if self._messages else raw
         if self._messages:
-            values["notes"] = _with_left_out(values["notes"], item)
-        return _Row(values, choice.chosen is not None)
+            values["notes"] = with_left_out(values["notes"], item)
+        return Row(values, choice.chosen is not None)
 
     def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
         """Return the columns that TRL's trainers read."""
@@ -292,28 +196,5 @@ def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
     return f"{choice.problem}: {missing}" if missing else choice.problem
 
 
-def _raw_prompt(given: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
-    """Return the prompt of a bad row as messages, if that can be read."""
-    try:
-        return conversation(as_messages(given[str(layout.prompt)], ""), [])[0]
-    except (DataError, KeyError):
-        return None
-
-
-def _with_left_out(notes: str, item: Item) -> str:
-    """Return notes that say so where messages have more than role and content."""
-    more = any(set(message) - {"role", "content"} for message in item.prompt)
-    return "; ".join(filter(None, [notes, LEFT_OUT if more else ""]))
-
-
 def _plural(name: str) -> str:
     return name if name.endswith("s") else f"{name}s"
-
-
-def _is_text(batch: Batch, name: str, types: pa.Schema | None) -> bool | None:
-    """Tell whether a column holds texts; ``None`` where nothing shows it."""
-    value = next((value for value in batch[name] if value is not None), None)
-    if value is None and types is not None:
-        kind = types.field(name).type
-        return None if pa.types.is_null(kind) else not pa.types.is_nested(kind)
-    return None if value is None else isinstance(value, str)

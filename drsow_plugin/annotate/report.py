@@ -16,7 +16,7 @@ from drsow_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator
-    from drsow_plugin.annotate.labellers import Labeller
+    from drsow_plugin.annotate.labeller import Labeller
     from drsow_plugin.annotate.summary import Summary
 
 REPORT, OPTIONS = "report.json", "drsow.yaml"

@@ -15,7 +15,8 @@ import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
 from drsow_plugin.annotate.columns import OK, PARTIAL
-from drsow_plugin.annotate.labellers import Labeller, make_labeller
+from drsow_plugin.annotate.labeller import Labeller
+from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import Layout, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from drsow_plugin.annotate.labellers import Labeller, Labels
+from drsow_plugin.annotate.labeller import Labeller, Labels
 from drsow_plugin.annotate.layout import Layout
 
 

@@ -68,6 +68,8 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
         if name in ours and not push:
             raise ConfigError(f"--{name} has no effect without --push.")
     output = open_output(target, push=push, options=ours)
+    if not push:
+        _require_apart(inputs, output.name)
     keep = parse_flag("keep_unusable", ours.get("keep_unusable", False))
     processes = parse_positive("num_proc", ours.get("num_proc"))
     shard_rows = parse_positive("shard_rows", ours.get("shard_rows", 128)) or 128
@@ -93,6 +95,18 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
         where = output.write(labelled, report)
     click.echo(str(report))
     click.echo(f"Wrote {where}")
+
+
+def _require_apart(inputs: list[str], output: str) -> None:
+    """Refuse to write over, into or around what is read."""
+    target = Path(output)
+    for name in inputs:
+        source = Path(name).expanduser().absolute()
+        if source.exists() and (source in (target, *target.parents) or target in source.parents):
+            raise ConfigError(
+                f"OUTPUT {output!r} and INPUT {name!r} are one, or one is inside the other. Give "
+                "another OUTPUT."
+            )
 
 
 def _paths(paths: tuple[str, ...], options: dict[str, Any]) -> tuple[list[str], str]:

@@ -113,7 +113,11 @@ def read_config(file: str | None) -> dict[str, Any]:
             f"--config {file} holds a {type(loaded).__name__}; needed are names and values, such "
             "as 'strong: org/model'."
         )
-    return {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    options = {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    if len(options) < len(loaded):
+        twice = [n for n in loaded if "-" in str(n) and str(n).replace("-", "_") in loaded]
+        raise ConfigError(f"--config {file} gives {', '.join(map(str, twice))} twice.")
+    return options
 
 
 def merge_config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from drsow_plugin.values import parse_flag
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
-REPORT = "report.json"
+REPORT, OPTIONS = "report.json", "drsow.yaml"  # the latter tells our folders from others
 _FILE_BYTES = 500_000_000  # of one parquet file in a folder
 
 
@@ -59,12 +60,11 @@ def open_output(target: str, *, push: bool, options: Mapping[str, Any]) -> Outpu
         raise ConfigError(f"OUTPUT is a folder, a .parquet or a .jsonl file, got {target!r}.")
     if path.is_file():
         raise ConfigError(f"OUTPUT {target!r} is a file without .parquet or .jsonl at its end.")
-    if path.is_dir() and any(path.iterdir()) and not (path / REPORT).is_file():
+    if path.is_dir() and any(path.iterdir()) and not (path / OPTIONS).is_file():
         raise ConfigError(
             f"The folder {target!r} holds other things. Give a new or empty folder, or one that "
             "'drsow annotate' wrote."
         )
-    _make(path, target)
     return _Folder(str(path), path)
 
 
@@ -74,9 +74,12 @@ class _Folder:
     path: Path
 
     def check(self, data: Any) -> None:
-        """Take any."""
+        _make(self.path, self.name)
 
     def write(self, data: Any, report: Report) -> str:
+        files = report.files()
+        (self.path / REPORT).unlink(missing_ok=True)  # of a former run: it comes back last
+        (self.path / OPTIONS).write_bytes(files[OPTIONS])
         folder = self.path / "data"
         folder.mkdir(exist_ok=True)
         splits = data if isinstance(data, Mapping) else {_only_split(report): data}
@@ -90,8 +93,8 @@ class _Folder:
                 written.add(file)
         for stale in set(folder.glob("*.parquet")) - written:
             stale.unlink()
-        for name, content in report.files().items():
-            (self.path / name).write_bytes(content)
+        for name in sorted(files, key=lambda name: name == REPORT):
+            _replace(self.path / name, _to_bytes(files[name]))
         return str(self.path)
 
 
@@ -106,7 +109,6 @@ class _File:
                 f"OUTPUT {self.name!r} is there already, and 'drsow annotate' did not write it. "
                 "Give another name, or remove it."
             )
-        _make(self.path.parent, self.name)
 
     def check(self, data: Any) -> None:
         if isinstance(data, Mapping):
@@ -114,6 +116,9 @@ class _File:
                 f"The data has the splits {', '.join(data)}, and {self.name!r} is a single file. "
                 "Name one with --data-split, or give a folder."
             )
+        _make(self.path.parent, self.name)
+        if self.path.suffix == ".jsonl":
+            _require_json(data.features, self.name)
 
     def write(self, data: Any, report: Report) -> str:
         write = data.to_parquet if self.path.suffix == ".parquet" else _to_json(data)
@@ -160,9 +165,36 @@ def _to_json(data: Any) -> Callable[[str], Any]:
     def write(path: str) -> None:
         with Path(path).open("w", encoding="utf-8") as file:
             for row in data.with_format(None):
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                file.write(json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n")
 
     return write
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _require_json(features: Mapping[str, Any], target: str) -> None:
+    """Check that all columns can be written as JSON: texts, numbers, dates, lists, records."""
+    import pyarrow as pa
+
+    for name, feature in features.items():
+        stored = feature.pa_type if hasattr(feature, "pa_type") else None
+        binary = stored is not None and (pa.types.is_binary(stored) or pa.types.is_struct(stored))
+        if binary or str(getattr(feature, "dtype", "")).endswith("binary"):
+            raise ConfigError(
+                f"The column {name!r} ({feature}) cannot be written as JSON into {target!r}. Give "
+                "a folder or a .parquet file, or remove the column."
+            )
+
+
+def _to_bytes(content: bytes) -> Callable[[str], Any]:
+    return lambda path: Path(path).write_bytes(content)
 
 
 def _make(folder: Path, target: str) -> None:

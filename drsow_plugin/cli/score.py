@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.options import CONTEXT, EPILOG, merge_config, pair_options
 from drsow_plugin.config import OPTIONS
 from drsow_plugin.records import BAD_ROW
@@ -18,29 +19,33 @@ if TYPE_CHECKING:
     from drsow_plugin.reward import DrSoW
 
 EXTRA = ("token_logprobs", "rows")
-FIELDS = ("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens", "reason")
+FIELDS = (
+    *("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens"),
+    *("reason", "notes"),
+)
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
-@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@click.argument("file", type=click.File("rb"), default="-")
 @pair_options
 @click.option("--token-logprobs", help="true writes the log-prob of each token too. [false]")
 @click.option("--rows", help="Rows that are read, scored and written together. [128]")
 @click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
-def score(file: TextIO, config: str | None, **given: Any) -> None:
+def score(file: BinaryIO, config: str | None, **given: Any) -> None:
     """Score responses: JSON lines in, JSON lines out.
 
     Each line of FILE, or of the standard input, is an object with a prompt (a text, or a list of
     messages) and a response. Each line of the output is that object without the two, with
-    reward, strong_logprob, weak_logprob (nats), strong_tokens, weak_tokens, and a reason where
-    there is no reward.
+    reward, strong_logprob, weak_logprob (nats), strong_tokens, weak_tokens, notes on what was
+    unusual, and a reason where there is no reward.
 
     For example:
 
       echo '{"prompt": "Name a prime.", "response": "Seven."}' | drsow score --strong demo --weak
       demo --weak-template none
     """
-    options = merge_config(given, config, frozenset((*OPTIONS, *EXTRA)))
+    merged = merge_config(given, config, VALID.union(EXTRA))  # those of annotate say nothing here
+    options = {name: merged[name] for name in (*OPTIONS, *EXTRA) if name in merged}
     rows = parse_positive("rows", options.pop("rows", 128)) or 128
     per_token = parse_flag("token_logprobs", options.pop("token_logprobs", False))
 
@@ -53,12 +58,21 @@ def score(file: TextIO, config: str | None, **given: Any) -> None:
     while batch := list(islice(lines, rows)):
         for scored in _score(drsow, batch, per_token):
             failed += scored["reward"] is None
-            click.echo(json.dumps(scored, ensure_ascii=False))
+            click.echo(_line(scored))
     if failed:
         click.echo(f"{failed} responses have no reward; see their reason.", err=True)
 
 
-def _score(drsow: DrSoW, lines: list[str], per_token: bool) -> Iterator[dict[str, Any]]:
+def _line(scored: dict[str, Any]) -> str:
+    text = json.dumps(scored, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, in a field of the user's
+        text = json.dumps(scored)
+    return text
+
+
+def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:
     read = [_read(line) for line in lines]
     good = [row for row in read if isinstance(row, dict)]
     rewards = iter(
@@ -79,7 +93,7 @@ def _score(drsow: DrSoW, lines: list[str], per_token: bool) -> Iterator[dict[str
         yield others | {name: getattr(reward, name) for name in (*FIELDS, *tokens)}
 
 
-def _read(line: str) -> dict[str, Any] | str:
+def _read(line: bytes) -> dict[str, Any] | str:
     """Return a line as an object with a prompt and a response, or what is wrong with it."""
     try:
         row = json.loads(line)
@@ -87,4 +101,7 @@ def _read(line: str) -> dict[str, Any] | str:
         return f"not JSON: {error}"
     if not isinstance(row, dict) or not {"prompt", "response"} <= set(row):
         return "a line is an object with 'prompt' and 'response'"
+    taken = sorted(set(FIELDS) & set(row))
+    if taken:
+        return f"the line has {', '.join(taken)} already, which would be written. Rename it"
     return row

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.publishing import card, readme
+from drsow_plugin.publishing.places import without_places
 from drsow_plugin.publishing.repository import Repository, open_api, without_tokens
 
 if sys.version_info >= (3, 11):
@@ -88,7 +89,7 @@ def publish(
     repository.push(data, next(iter(rows)))
     _log.info("Uploaded %d rows to %s.", sum(rows.values()), address)
 
-    values = without_tokens(report.values, repository.secret)
+    values = without_places(without_tokens(report.values, repository.secret))
     splits = data if isinstance(data, Mapping) else {"": data}
     published = card.Published(
         repo_id=repository.repo_id,

@@ -1,0 +1,134 @@
+"""What turns rewards into columns: the part that all kinds of data have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from drsow_plugin.annotate.columns import STATUS, Schema, conversation, response_columns
+from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.rows import Item
+from drsow_plugin.errors import DataError
+from drsow_plugin.prompts import as_messages
+from drsow_plugin.records import Reward
+
+Batch = Mapping[str, Sequence[Any]]
+
+LEFT_OUT = "of the prompt's messages only role and content were written"
+
+
+@dataclass
+class Labels:
+    """What labelling makes of a batch.
+
+    Attributes:
+        columns: The columns that are added or replaced, one value a row.
+        usable: For each row, whether it has what it was labelled for: a reward, or a pair.
+        swapped: For each row, whether the values of the chosen and the rejected column are
+            to be exchanged.
+    """
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    usable: list[bool] = field(default_factory=list)
+    swapped: list[bool] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The values of one row, whether it is usable, and whether its responses change places."""
+
+    values: dict[str, Any]
+    usable: bool
+    swapped: bool = False
+
+
+class Labeller(ABC):
+    """Turns rewards into columns; one subclass for each kind of data set."""
+
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
+        """Settle which columns are written.
+
+        Args:
+            layout: The columns that are read.
+            config: How to label.
+            batch: Some rows, to see of which shape the columns are.
+            types: The Arrow types, where they are known, for columns without a value there.
+        """
+        self.layout = layout
+        self.config = config
+        self.per_response = response_columns(config.token_logprobs)
+        prompt = None if layout.prompt is None else _is_text(batch, layout.prompt, types)
+        response = _is_text(batch, layout.responses[0], types)
+        self.text_prompt = (
+            bool(response if prompt is None else prompt) and layout.prompt is not None
+        )
+        self.text_response = bool(prompt if response is None else response)
+
+    def schema(self) -> Schema:
+        """Return the columns that are added or replaced."""
+        ours = self._added() | STATUS
+        return {f"{self.config.prefix}{n}": c for n, c in ours.items()} | self._written()
+
+    def label(
+        self, batch: Batch, items: Sequence[Item], rewards: Sequence[Sequence[Reward | None]]
+    ) -> Labels:
+        """Return the columns for a batch.
+
+        Args:
+            batch: The columns that are read.
+            items: The rows of the batch.
+            rewards: For each row one for each response; ``None`` for a missing response.
+        """
+        labels = Labels(columns={name: [] for name in self.schema()})
+        ours = (*self._added(), *STATUS)
+        for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
+            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
+            for name, value in row.values.items():
+                labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
+                    value
+                )
+            labels.usable.append(row.usable)
+            labels.swapped.append(row.swapped)
+        return labels
+
+    @abstractmethod
+    def _added(self) -> Schema:
+        """Return the columns that get the prefix."""
+
+    def _written(self) -> Schema:
+        """Return the columns that are written under TRL's names."""
+        return {}
+
+    @abstractmethod
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+        """Return the values of both for one row."""
+
+
+def raw_prompt(given: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
+    """Return the prompt of a bad row as messages, if that can be read."""
+    try:
+        return conversation(as_messages(given[str(layout.prompt)], ""), [])[0]
+    except (DataError, KeyError):
+        return None
+
+
+def with_left_out(notes: str, item: Item) -> str:
+    """Return notes that say so where messages have more than role and content."""
+    more = any(set(message) - {"role", "content"} for message in item.prompt)
+    return "; ".join(filter(None, [notes, LEFT_OUT if more else ""]))
+
+
+def _is_text(batch: Batch, name: str, types: pa.Schema | None) -> bool | None:
+    """Tell whether a column holds texts; ``None`` where nothing shows it."""
+    value = next((value for value in batch[name] if value is not None), None)
+    if value is None and types is not None:
+        kind = types.field(name).type
+        return None if pa.types.is_null(kind) else not pa.types.is_nested(kind)
+    return None if value is None else isinstance(value, str)
