@@ -103,7 +103,7 @@ def test_a_single_file_with_the_rest_beside_it(
         assert drsow("annotate", file, out, *models).exit_code == 0
     assert {f.name for f in tmp_path.glob("labelled*")} == {
         f"labelled.{suffix}",
-        *(f"labelled.{n}" for n in ("report.json", "drsow.yaml", "margins.png", "lengths.png")),
+        *(f"{out.name}.{n}" for n in ("report.json", "drsow.yaml", "margins.png", "lengths.png")),
     }
     reader = "json" if suffix == "jsonl" else suffix
     rows = datasets.load_dataset(reader, data_files=str(out), split="train")
@@ -194,6 +194,28 @@ def test_the_output_is_never_the_input_nor_inside_of_it(tmp_path: Path, models: 
     before = beside.read_bytes()
     assert "are one, or one is inside" in wrong("annotate", beside, beside, *prefix)
     assert beside.read_bytes() == before
+    # What was written as rows.parquet says nothing of rows.jsonl.
+    assert drsow("annotate", beside, tmp_path / "rows.parquet", *prefix).exit_code == 0
+    assert "did not write it" in wrong("annotate", beside, file, *prefix)
+
+
+def test_another_kind_into_the_same_folder_leaves_nothing_of_the_former(
+    tmp_path: Path, models: list[str]
+) -> None:
+    first, out = write(tmp_path / "1.jsonl", pairs()), tmp_path / "out"
+    second = write(tmp_path / "2.jsonl", [{"prompt": "q", "response": "a b"}] * 2)
+    assert drsow("annotate", first, out, *models).exit_code == 0
+    (out / "data" / "mine.parquet").write_bytes(b"mine")
+    (out / "data" / "old-00000-of-00001.parquet").write_bytes(b"ours")
+    assert drsow("annotate", second, out, *models).exit_code == 0
+    assert not (out / "margins.png").exists() and (out / "lengths.png").exists()
+    assert {f.name for f in (out / "data").iterdir()} == {
+        "mine.parquet",
+        "train-00000-of-00001.parquet",
+    }
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.json").write_text("{}")
+    assert "holds other things" in wrong("annotate", first, tmp_path / "other", *models)
 
 
 def test_json_lines_hold_what_json_can_hold(tmp_path: Path, models: list[str]) -> None:

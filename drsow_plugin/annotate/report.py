@@ -118,11 +118,11 @@ class Report:
 
 
 def _lines(figures: Mapping[str, Any]) -> list[str]:
-    dropped = figures["dropped"]
+    without = ", ".join(f"{number:,} {why}" for why, number in figures["dropped"].items())
     rows = [
         ("rows", f"{figures['rows']:,}, of which {figures['scored']:,} have a reward"),
         ("pairs", None if figures["pairs"] is None else f"{figures['pairs']:,}"),
-        ("left out", ", ".join(f"{number:,} {why}" for why, number in dropped.items()) or None),
+        ("no reward or pair", without or None),
         ("swapped", f"{figures['swapped']:,}" if figures["swapped"] else None),
         ("accuracy", _share(figures["accuracy"], "against the labels that were there")),
         ("pick the longer", _share(figures["longer"], "against the same labels")),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
 REPORT, OPTIONS = "report.json", "drsow.yaml"  # the latter tells our folders from others
+PICTURES = ("margins.png", "lengths.png")
 _FILE_BYTES = 500_000_000  # of one parquet file in a folder
+_OURS = re.compile(r"\w+-\d{5}-of-\d{5}\.parquet")
 
 
 class Output(Protocol):
@@ -92,7 +95,10 @@ class _Folder:
                 _replace(file, part.to_parquet)
                 written.add(file)
         for stale in set(folder.glob("*.parquet")) - written:
-            stale.unlink()
+            if _OURS.fullmatch(stale.name):
+                stale.unlink()
+        for name in set(PICTURES) - set(files):
+            (self.path / name).unlink(missing_ok=True)
         for name in sorted(files, key=lambda name: name == REPORT):
             _replace(self.path / name, _to_bytes(files[name]))
         return str(self.path)
@@ -123,12 +129,15 @@ class _File:
     def write(self, data: Any, report: Report) -> str:
         write = data.to_parquet if self.path.suffix == ".parquet" else _to_json(data)
         _replace(self.path, write)
-        for name, content in report.files().items():
+        files = report.files()
+        for name in set(PICTURES) - set(files):
+            self._beside(name).unlink(missing_ok=True)
+        for name, content in files.items():
             self._beside(name).write_bytes(content)
         return str(self.path)
 
     def _beside(self, name: str) -> Path:
-        return self.path.with_name(f"{self.path.stem}.{name}")
+        return self.path.with_name(f"{self.path.name}.{name}")
 
 
 @dataclass(frozen=True)
