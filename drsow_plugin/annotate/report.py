@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from drsow_plugin.annotate.figures import draw
+from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.labeller import Labeller
     from drsow_plugin.annotate.summary import Summary
 
-REPORT, OPTIONS = "report.json", "drsow.yaml"
 # Options that say something about one kind of data only.
 _OF_KIND = {
     "select": "candidates",
@@ -27,7 +27,6 @@ _OF_KIND = {
     "seed": "candidates",
     "relabel": "pairs",
 }
-_PICTURES = ("margins.png", "lengths.png")
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Report:
 
     @classmethod
     def load(cls, folder: Path) -> Report:
-        """Read what :meth:`save` wrote.
+        """Read the files of a report, as :meth:`files` gives them, from a folder.
 
         Raises:
             DataError: It is not there, or cannot be read.
@@ -104,7 +103,7 @@ class Report:
                 f"{folder} has no {REPORT} that can be read ({error}). Give a folder that "
                 "'drsow annotate' wrote."
             ) from error
-        found = {n: (folder / n).read_bytes() for n in _PICTURES if (folder / n).is_file()}
+        found = {n: (folder / n).read_bytes() for n in PICTURES if (folder / n).is_file()}
         return cls(values, found)
 
     def __str__(self) -> str:

@@ -148,9 +148,7 @@ class Summary:
             described["groups"] = {name: group.describe() for name, group in ordered}
         return described
 
-    def _add(
-        self, values: Mapping[str, Any], usable: bool, ratings: list[float | None] | None
-    ) -> None:
+    def _add(self, values: Mapping[str, Any], usable: bool, ratings: Ratings) -> None:
         self._rows += 1
         status = str(values[f"{self._prefix}status"])
         if not usable:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.values import parse_flag
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
-REPORT, OPTIONS = "report.json", "drsow.yaml"  # the latter tells our folders from others
-PICTURES = ("margins.png", "lengths.png")
 _FILE_BYTES = 500_000_000  # of one parquet file in a folder
 _OURS = re.compile(r"\w+-\d{5}-of-\d{5}\.parquet")
 
