@@ -3,7 +3,8 @@
     DrSoWError                  anything this package raises on purpose
     ├── ConfigError             an option, a model or a file name is wrong
     │   ├── HubError            the Hugging Face Hub refused or could not be reached
-    │   └── MissingExtraError   an optional package is not installed
+    │   ├── MissingExtraError   an optional package is not installed
+    │   └── PluginError         a plugin cannot be loaded, or its router failed
     ├── DataError               a prompt, a response or a data set is wrong
     │   ├── OverflowLengthError a row is longer than ``max_length``
     │   └── TemplateError       a chat template cannot render a conversation
@@ -38,6 +39,10 @@ class MissingExtraError(ConfigError):
         super().__init__(
             f"{feature} needs a package that is not installed: pip install 'drsow-plugin[{extra}]'"
         )
+
+
+class PluginError(ConfigError):
+    """A plugin cannot be loaded, clashes with another, or its router failed."""
 
 
 class DataError(DrSoWError):

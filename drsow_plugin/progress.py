@@ -16,7 +16,7 @@ _ROWS = (
 
 @contextmanager
 def token_progress(
-    progress: Callable[[int, int], object] | None, total: int
+    progress: Callable[[int, int], object] | None, total: int, name: str = "drsow"
 ) -> Iterator[Callable[[int], object]]:
     """Yield what to call with the number of tokens just scored.
 
@@ -24,6 +24,7 @@ def token_progress(
         progress: Given those and the total; ``None`` shows a bar on stderr, once the work has
             taken a few seconds.
         total: Tokens of the whole work.
+        name: What stands before the bar.
     """
     if progress is not None:
         yield lambda tokens: progress(tokens, total)
@@ -32,7 +33,7 @@ def token_progress(
 
     with tqdm(
         total=total,
-        desc="drsow",
+        desc=name,
         unit="tok",
         unit_scale=True,
         delay=_SHOW_AFTER_S,

@@ -81,6 +81,22 @@ def plain_text(messages: Sequence[Message]) -> str:
     return text.removesuffix("\n\n") if prefill else text
 
 
+def join_system(messages: Sequence[Message], instruction: str | None) -> list[Message]:
+    """Return a conversation with an instruction before what its own system message says.
+
+    Args:
+        messages: The conversation.
+        instruction: Becomes the system message; where there is one, that follows after a blank
+            line. Nothing is done without one.
+    """
+    if not instruction:
+        return list(messages)
+    if messages and messages[0]["role"] == "system":
+        text = "\n\n".join(filter(None, (instruction, messages[0].get("content"))))
+        return [{**messages[0], "content": text}, *messages[1:]]
+    return [{"role": "system", "content": instruction}, *messages]
+
+
 def is_prefill(messages: Sequence[Message]) -> bool:
     """Tell whether a response continues the last message, which is the assistant's."""
     return bool(messages) and messages[-1]["role"] == "assistant"

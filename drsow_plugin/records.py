@@ -46,6 +46,21 @@ class Scoring:
 
 
 @dataclass(frozen=True)
+class Route:
+    """Where a prompt was sent.
+
+    Attributes:
+        domain: Name of a domain, or ``None`` for none.
+        confidence: Probability of the choice, between 0 and 1, where the router gives one.
+        note: What was unusual about it, for the result; empty if nothing.
+    """
+
+    domain: str | None
+    confidence: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class TokenPair:
     """A prompt and a response as token ids, cut once and for all in token space.
 
@@ -105,6 +120,8 @@ class Reward:
         strong_token_logprobs: ln p of each response token under the strong model, in nats,
             where that was asked for.
         weak_token_logprobs: The same under the weak model.
+        domain: Name of the domain that the prompt was routed to, or ``None``.
+        domain_confidence: Probability of that choice, where the router gives one.
     """
 
     reward: float | None
@@ -119,3 +136,5 @@ class Reward:
     scoring: Scoring = field(default_factory=Scoring)
     strong_token_logprobs: tuple[float, ...] | None = None
     weak_token_logprobs: tuple[float, ...] | None = None
+    domain: str | None = None
+    domain_confidence: float | None = None

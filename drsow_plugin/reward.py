@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set, Sized
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -19,14 +19,13 @@ else:
 from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
 from drsow_plugin.errors import (
     ConfigError,
-    DataError,
     NonFiniteError,
-    OverflowLengthError,
     unknown_name,
 )
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import token_progress
-from drsow_plugin.prompts import as_messages, check_text
+from drsow_plugin.reading import OnError, Reader, Row
 from drsow_plugin.records import (
     BAD_ROW,
     TOO_LONG,
@@ -40,16 +39,14 @@ from drsow_plugin.records import (
 )
 
 if TYPE_CHECKING:
-    from drsow_plugin.sides import Side
-
-OnError = Literal["raise", "null"]
+    from drsow_plugin.router_model import RouterModel
+    from drsow_plugin.routing import Routing
+    from drsow_plugin.sides import Shared, Side
 
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
 
 SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
-
-_NOTHING = TokenPair((), ())
 
 
 def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> float:
@@ -71,19 +68,6 @@ def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> floa
     if reduction == "mean":
         return strong.total / strong.num_tokens - weak.total / weak.num_tokens
     return strong.total - weak.total
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row for both sides, or why it cannot be had."""
-
-    strong: TokenPair = _NOTHING
-    weak: TokenPair = _NOTHING
-    problem: str | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        return not (self.problem or self.strong.reason or self.weak.reason)
 
 
 class DrSoW:
@@ -108,7 +92,8 @@ class DrSoW:
                 ``device_map``, ``attn_implementation``, ``quantization``, ``adapter``,
                 ``adapter_revision``, ``template``, ``tokenizer``, ``trust_remote_code``;
                 see :class:`~drsow_plugin.Scoring`, :class:`~drsow_plugin.ModelConfig` and
-                :class:`~drsow_plugin.PairConfig`.
+                :class:`~drsow_plugin.PairConfig`; and those of routing, such as ``router``;
+                see :class:`~drsow_plugin.routing_config.RoutingConfig`.
 
         Raises:
             ConfigError: An option or a model is wrong.
@@ -123,10 +108,30 @@ class DrSoW:
         return drsow
 
     def _open(self, config: PairConfig) -> None:
-        from drsow_plugin.sides import open_sides
+        from drsow_plugin.sides import Shared, open_sides
 
         self.config = config
-        self._sides: dict[SideName, Side] = open_sides(config)
+        shared = Shared()
+        self._sides: dict[SideName, Side] = open_sides(config, shared)
+        self._router_model: RouterModel | None = None
+        self._routing: Routing | None = None
+        if config.routing.is_on:
+            self._open_routing(config, shared)
+        self._reader = Reader(self._sides, self._routing)
+
+    def _open_routing(self, config: PairConfig, shared: Shared) -> None:
+        from drsow_plugin.router_model import RouterModel
+        from drsow_plugin.routing import Routing
+        from drsow_plugin.sides import Batching
+
+        batching = Batching(config.batch_tokens, config.batch_size)
+        named = config.routing.router_model
+        if isinstance(named, ModelConfig):
+            self._router_model = model = RouterModel(named, shared, batching)
+            _ = model.side  # what is wrong with it shows now
+        else:
+            model = RouterModel(getattr(config, named), shared, batching)
+        self._routing = Routing(config.routing, model.logprobs)
 
     @property
     def scoring(self) -> Scoring:
@@ -138,6 +143,7 @@ class DrSoW:
         prompts: Sequence[Prompt],
         responses: Sequence[str],
         *,
+        domains: Sequence[str | None] | None = None,
         on_error: OnError = "raise",
         token_logprobs: bool = False,
         progress: Callable[[int, int], object] | None = None,
@@ -148,6 +154,8 @@ class DrSoW:
             prompts: One for each response; a string is a single user turn. Where the last
                 message is the assistant's, the response continues it.
             responses: Scored as given; never stripped, never cut.
+            domains: For each prompt the domain that the data names for it, or ``None``: what
+                the router ``column`` goes by. Only for a pair with ``router=``.
             on_error: ``raise`` stops at the first row that cannot be scored; ``null`` gives
                 such rows no reward and a reason.
             token_logprobs: Whether to return the log-prob of each response token too.
@@ -162,14 +170,11 @@ class DrSoW:
         Raises:
             DataError: A row is not what it should be, or too long (``overflow="error"``).
             NonFiniteError: A log-prob came out as NaN or infinite; names the row.
+            PluginError: The router failed.
         """
-        _check_lists(prompts, responses)
         if on_error not in get_args(OnError):
             raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
-        rows = [
-            self._tokenise(index, prompt, response, on_error)
-            for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-        ]
+        rows = self._reader.read(prompts, responses, domains, on_error)
         usable = [index for index, row in enumerate(rows) if row.is_usable]
         if usable:
             for side in SIDES:  # both are loaded before either scores
@@ -186,21 +191,6 @@ class DrSoW:
             self._result(row, scored["strong"].get(index), scored["weak"].get(index))
             for index, row in enumerate(rows)
         ]
-
-    def _tokenise(self, index: int, prompt: Prompt, response: str, on_error: OnError) -> _Row:
-        where = f"row {index}"
-        try:
-            if not isinstance(response, str):
-                raise DataError(f"{where}: a response is a string, got {type(response).__name__}.")
-            check_text(response, f"{where}, response")
-            messages = as_messages(prompt, where)
-            strong, weak = (self._sides[side].tokenise(messages, response, where) for side in SIDES)
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            kind = TOO_LONG if isinstance(error, OverflowLengthError) else BAD_ROW
-            return _Row(problem=f"{kind}: {str(error).removeprefix(where).lstrip(':, ')}")
-        return _Row(strong, weak)
 
     def _logprobs(
         self,
@@ -225,7 +215,7 @@ class DrSoW:
                 index,
             ) from error
 
-    def _result(self, row: _Row, strong: LogProb | None, weak: LogProb | None) -> Reward:
+    def _result(self, row: Row, strong: LogProb | None, weak: LogProb | None) -> Reward:
         named = (("strong", row.strong), ("weak", row.weak))
         reasons = [row.problem] if row.problem else []
         reasons += [f"{TOO_LONG}: {side}: {pair.reason}" for side, pair in named if pair.reason]
@@ -250,10 +240,15 @@ class DrSoW:
             strong_truncated=row.strong.truncated,
             weak_truncated=row.weak.truncated,
             reason="; ".join(reasons) or None,
-            notes=tuple(f"{side}: {note}" for side, pair in named for note in pair.notes),
+            notes=(
+                *([row.route.note] if row.route.note else []),
+                *(f"{side}: {note}" for side, pair in named for note in pair.notes),
+            ),
             scoring=self.scoring,
             strong_token_logprobs=strong.token_logprobs if strong else None,
             weak_token_logprobs=weak.token_logprobs if weak else None,
+            domain=row.route.domain,
+            domain_confidence=row.route.confidence,
         )
 
     @property
@@ -268,7 +263,13 @@ class DrSoW:
         """
         import torch
 
+        routing = None if self._routing is None else self._routing.describe()
+        if routing is not None:
+            named = self.config.routing.router_model
+            model = self._router_model
+            routing["router_model"] = model.side.describe() if model else named
         return {
+            **({"routing": routing} if routing else {}),
             "strong": self._sides["strong"].describe(),
             "weak": self._sides["weak"].describe(),
             "scoring": asdict(self.scoring),
@@ -286,7 +287,7 @@ class DrSoW:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that changes a reward: weights, templates and policies.
+        """A hash of everything that changes a reward: weights, templates, policies, routing.
 
         Local files count by what is in them, wherever they lie; a Hub model by its commit.
         """
@@ -295,24 +296,19 @@ class DrSoW:
             "scoring": asdict(self.scoring),
             "scoring_version": SCORING_VERSION,
         }
+        if self._routing is not None:
+            model = self._router_model
+            identity["routing"] = self._routing.fingerprint()
+            identity["router_model"] = (
+                model.side.fingerprint() if model else self.config.routing.router_model
+            )
         return text_sha256(json.dumps(identity, sort_keys=True))
 
     @property
     def pinned_config(self) -> PairConfig:
         """The configuration with each Hub model's revision replaced by the commit in use."""
         pinned = {name: side.pinned_config for name, side in self._sides.items()}
-        return replace(self.config, strong=pinned["strong"], weak=pinned["weak"])
-
-
-def _check_lists(prompts: object, responses: object) -> None:
-    for name, given in (("prompts", prompts), ("responses", responses)):
-        if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Sized):
-            raise DataError(
-                f"{name} is a list with one entry for each row, got {type(given).__name__}."
-            )
-    assert isinstance(prompts, Sized) and isinstance(responses, Sized)
-    if len(prompts) != len(responses):
-        raise DataError(
-            f"prompts and responses differ in length: {len(prompts)} prompts, "
-            f"{len(responses)} responses. Give one prompt for each response."
-        )
+        routing = self.config.routing
+        if self._router_model is not None:
+            routing = replace(routing, router_model=self._router_model.side.pinned_config)
+        return replace(self.config, strong=pinned["strong"], weak=pinned["weak"], routing=routing)

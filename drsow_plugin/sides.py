@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from drsow_plugin.config import SIDES, ModelConfig, PairConfig
+from drsow_plugin.config import SIDES, PairConfig
 from drsow_plugin.engines import Engine
 from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
 from drsow_plugin.engines.local import LocalEngine
@@ -22,6 +22,7 @@ from drsow_plugin.engines.sources import (
 )
 from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.records import Message, Scoring, SideName, TokenPair
 from drsow_plugin.tokens import Renderer
 
@@ -30,31 +31,52 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """What both sides of a pair may have in common, loaded once."""
+    """What the models of a pair, and its router's, may have in common, loaded once."""
 
     def __init__(self) -> None:
         self.read: dict[ModelConfig, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
         self.weights: dict[ModelConfig, Weights] = {}
 
 
-class Side:
-    """One model of the pair with its own tokenizer, template and length limit."""
+@dataclass(frozen=True)
+class Batching:
+    """Most tokens and most rows in a batch; ``None`` fits the device, or is no limit."""
 
-    def __init__(self, name: SideName, pair: PairConfig, shared: Shared) -> None:
+    tokens: int | None = None
+    rows: int | None = None
+
+
+_DEFAULT = Batching()
+
+
+class Side:
+    """A model with its own tokenizer, template and length limit: of the pair, or the router's."""
+
+    def __init__(
+        self,
+        name: str,
+        config: ModelConfig,
+        shared: Shared,
+        scoring: Scoring,
+        batching: Batching = _DEFAULT,
+    ) -> None:
         """Read tokenizer, template and configuration, and check them; no weights.
 
         Args:
-            name: ``strong`` or ``weak``.
-            pair: The configuration of the pair.
-            shared: What the other side has loaded already.
+            name: ``strong``, ``weak`` or ``router``.
+            config: The model.
+            shared: What the other models have loaded already.
+            scoring: What is scored.
+            batching: How the work is batched.
 
         Raises:
             ConfigError: The model, tokenizer or template is not there or cannot be used.
         """
         self.name = name
-        self._pair = pair
+        self._scoring = scoring
+        self._batching = batching
         self._shared = shared
-        self._config: ModelConfig = getattr(pair, name)
+        self._config = config
         self._device = resolve_device(name, self._config)
         self._source: Source = locate(name, self._config)
         key = replace(self._files_key(), tokenizer=self._config.tokenizer)
@@ -66,9 +88,7 @@ class Side:
         self._hf_config, self.tokenizer = shared.read[key]
         self.template = read_template(name, self._config, self.tokenizer)
         try:
-            self.renderer = Renderer(
-                self.tokenizer, self.template, end_of_turn=pair.scoring.end_of_turn
-            )
+            self.renderer = Renderer(self.tokenizer, self.template, end_of_turn=scoring.end_of_turn)
         except ConfigError as error:
             raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
         self._adapter = adapter_identity(name, self._config)
@@ -93,9 +113,7 @@ class Side:
         if self.max_length is None or len(pair) <= self.max_length:
             return pair
         start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
-        return _overflow(
-            pair, self.max_length, self._pair.scoring, f"{where}, {self.name} model", start
-        )
+        return _overflow(pair, self.max_length, self._scoring, f"{where}, {self.name} model", start)
 
     @cached_property
     def engine(self) -> Engine:
@@ -108,8 +126,8 @@ class Side:
             weights.add_adapter(self.name, self._config)
         return LocalEngine(
             weights.network,
-            batch_tokens=self._pair.batch_tokens,
-            batch_size=self._pair.batch_size,
+            batch_tokens=self._batching.tokens,
+            batch_size=self._batching.rows,
             adapter=partial(weights.use, self.name if self._config.adapter else None),
         )
 
@@ -194,7 +212,7 @@ class Side:
     def _length_limit(self) -> int | None:
         """Return the most tokens a row may have: the model's own limit, or a lower one."""
         own = getattr(self._hf_config.get_text_config(), "max_position_embeddings", None)
-        asked = self._pair.scoring.max_length
+        asked = self._scoring.max_length
         if asked is None:
             return own
         if own is not None and asked > own:
@@ -205,14 +223,16 @@ class Side:
         return asked
 
 
-def open_sides(pair: PairConfig) -> dict[SideName, Side]:
+def open_sides(pair: PairConfig, shared: Shared) -> dict[SideName, Side]:
     """Open both sides; weights that both use will be loaded once.
 
     Raises:
         ConfigError: A side is wrong, or both turn out to be the same.
     """
-    shared = Shared()
-    strong, weak = (Side(name, pair, shared) for name in SIDES)
+    batching = Batching(pair.batch_tokens, pair.batch_size)
+    strong, weak = (
+        Side(name, getattr(pair, name), shared, pair.scoring, batching) for name in SIDES
+    )
     if strong.is_same_as(weak):
         raise ConfigError(
             f"strong={pair.strong.source!r} and weak={pair.weak.source!r} are the same model "

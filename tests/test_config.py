@@ -16,7 +16,8 @@ import tiny
 import torch
 
 from drsow_plugin import ConfigError, DrSoW
-from drsow_plugin.config import OPTIONS, SIDE_OPTIONS, parse_pair
+from drsow_plugin.config import OPTIONS, parse_pair
+from drsow_plugin.model_config import SIDE_OPTIONS
 
 
 def parse(**options: Any) -> Any:

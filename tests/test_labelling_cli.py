@@ -18,6 +18,7 @@ from drsow_plugin import Annotator, DrSoW
 from drsow_plugin.annotate.options import LABEL_OPTIONS
 from drsow_plugin.cli import main
 from drsow_plugin.config import OPTIONS
+from drsow_plugin.model_config import SIDE_OPTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +245,7 @@ def test_a_folder_without_its_report_is_one_of_ours_that_was_not_finished(
 def test_the_help_names_every_option() -> None:
     text = drsow("annotate", "--help").stdout
     sided = {name for name in OPTIONS if name.startswith(("strong_", "weak_"))}
+    sided |= {f"router_{name}" for name in SIDE_OPTIONS}
     for name in {*OPTIONS, *LABEL_OPTIONS} - sided:
         assert f"--{name.replace('_', '-')} " in text
     for name in sided:

@@ -31,6 +31,7 @@ from drsow_plugin.config import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.reward import DrSoW
+from drsow_plugin.routing_config import RoutingConfig
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +113,7 @@ class Annotator:
         """
         key = tuple(columns)
         if key not in self._layouts:
-            self._layouts[key] = find_layout(columns, self.config)
+            self._layouts[key] = find_layout(columns, self.config, self._pair.routing)
         return self._layouts[key]
 
     def labeller(
@@ -167,6 +168,9 @@ class Annotator:
             self._open(rank).score(
                 [list(items[row].prompt) for row, _ in flat],
                 [text for _, text in flat],
+                domains=[items[row].domain for row, _ in flat]
+                if self._pair.routing.is_on
+                else None,
                 on_error="null",
                 token_logprobs=self.config.token_logprobs,
                 progress=progress,
@@ -251,6 +255,11 @@ class Annotator:
     def options(self) -> dict[str, Any]:
         """Return the options in force, but for defaults, with Hub revisions as commits."""
         return as_options(self._pinned) | label_options(self.config)
+
+    @property
+    def routing(self) -> RoutingConfig:
+        """How prompts are sent to domains."""
+        return self._pair.routing
 
     def describe(self) -> dict[str, Any]:
         """Return the pair and the policies, as plain values; see :meth:`DrSoW.describe`."""

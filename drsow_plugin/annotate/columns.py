@@ -36,6 +36,10 @@ STATUS: Schema = {
     "status": Column(TEXT, "ok, or why there is no reward or no pair"),
     "notes": Column(TEXT, "what was unusual in scoring the row; empty if nothing"),
 }
+DOMAIN: Schema = {
+    "domain": Column(TEXT, "the domain that the prompt was sent to; null for none"),
+    "domain_confidence": Column(NUMBER, "probability of that choice; null if the router has none"),
+}
 _RESPONSE: Schema = {
     "reward": Column(NUMBER, "reward, nats"),
     "strong_logprob": Column(NUMBER, "summed log-prob under the strong model, nats"),
@@ -73,6 +77,15 @@ def status_values(
             if cut := getattr(reward, f"{side}_truncated"):
                 notes[f"{side}: {cut} prompt tokens cut from the left"] = None
     return {"status": problem or OK, "notes": "; ".join(notes)}
+
+
+def domain_values(rewards: Iterable[Reward | None]) -> dict[str, Any]:
+    """Return the columns that say where a row's prompt was sent."""
+    first = next((reward for reward in rewards if reward is not None), None)
+    return {
+        "domain": first and first.domain,
+        "domain_confidence": first and first.domain_confidence,
+    }
 
 
 def missing_rewards(named: Mapping[str, Reward | None]) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from drsow_plugin.config import SIDES, PairConfig
 from drsow_plugin.errors import EngineError
+from drsow_plugin.model_config import ModelConfig
 
 
 def place(pair: PairConfig, rank: int) -> PairConfig:
@@ -29,6 +30,10 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
         if model.device is None and model.device_map is None:
             placed = replace(model, device=devices[rank % len(devices)])
             pair = replace(pair, **{side: placed})
+    asked = pair.routing.router_model
+    if isinstance(asked, ModelConfig) and asked.device is None and asked.device_map is None:
+        placed = replace(asked, device=devices[rank % len(devices)])
+        pair = replace(pair, routing=replace(pair.routing, router_model=placed))
     return pair
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from drsow_plugin.annotate.columns import STATUS, Schema, conversation, response_columns
+from drsow_plugin.annotate.columns import (
+    DOMAIN,
+    STATUS,
+    Schema,
+    conversation,
+    domain_values,
+    response_columns,
+)
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.rows import Item
@@ -64,6 +71,7 @@ class Labeller(ABC):
         self.layout = layout
         self.config = config
         self.per_response = response_columns(config.token_logprobs)
+        self._of_row = (DOMAIN if layout.routed else {}) | STATUS
         prompt = None if layout.prompt is None else _is_text(batch, layout.prompt, types)
         response = _is_text(batch, layout.responses[0], types)
         self.text_prompt = (
@@ -73,7 +81,7 @@ class Labeller(ABC):
 
     def schema(self) -> Schema:
         """Return the columns that are added or replaced."""
-        ours = self._added() | STATUS
+        ours = self._added() | self._of_row
         return {f"{self.config.prefix}{n}": c for n, c in ours.items()} | self._written()
 
     def label(
@@ -87,10 +95,11 @@ class Labeller(ABC):
             rewards: For each row one for each response; ``None`` for a missing response.
         """
         labels = Labels(columns={name: [] for name in self.schema()})
-        ours = (*self._added(), *STATUS)
+        ours = (*self._added(), *self._of_row)
         for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
             row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
-            for name, value in row.values.items():
+            domain = domain_values(scored) if self.layout.routed else {}
+            for name, value in (row.values | domain).items():
                 labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
                     value
                 )

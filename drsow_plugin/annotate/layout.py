@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.errors import DataError, unknown_name
+from drsow_plugin.routing_config import RoutingConfig
 
 PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
 RESPONSES = ("responses", "completions", "generations")
 RESPONSE = ("response", "completion")
 RATINGS = ("ratings",)
+DOMAIN = "domain"
 
 _SHAPES = (
     "pairs (chosen, rejected, and prompt unless it is their common beginning), candidates "
@@ -30,6 +32,8 @@ class Layout:
         responses: Columns of the responses: chosen and rejected, or a single one.
         ratings: Column of numbers for the candidates, or ``None``.
         group: Column whose values part the summary, or ``None``.
+        domain: Column that names the domain of each prompt, or ``None``.
+        routed: Whether prompts are sent to domains, so that those are written.
     """
 
     kind: Kind
@@ -37,20 +41,23 @@ class Layout:
     responses: tuple[str, ...]
     ratings: str | None = None
     group: str | None = None
+    domain: str | None = None
+    routed: bool = False
 
     @property
     def columns(self) -> list[str]:
         """Every column that is read."""
-        named = (self.prompt, *self.responses, self.ratings, self.group)
+        named = (self.prompt, *self.responses, self.ratings, self.group, self.domain)
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def find_layout(columns: Sequence[str], config: LabelConfig) -> Layout:
+def find_layout(columns: Sequence[str], config: LabelConfig, routing: RoutingConfig) -> Layout:
     """Find out what a data set holds.
 
     Args:
         columns: The names of its columns.
         config: The names and the kind that were given.
+        routing: Whether and how prompts are sent to domains.
 
     Raises:
         DataError: A column that was named is not there, or the columns are of no known
@@ -83,7 +90,20 @@ def find_layout(columns: Sequence[str], config: LabelConfig) -> Layout:
         responses=found[kind],
         ratings=ratings if kind == "candidates" else None,
         group=config.group_column,
+        domain=_domain(columns, routing),
+        routed=routing.is_on,
     )
+
+
+def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
+    """Return the column with the domains that the data names, if it is read."""
+    name = routing.domain_column or (DOMAIN if routing.router == "column" else None)
+    if name is not None and name not in columns:
+        raise DataError(
+            f"domain_column: {unknown_name('column', name, columns)} It is to say the domain of "
+            "each prompt."
+        )
+    return name
 
 
 def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequence[str]) -> Kind:

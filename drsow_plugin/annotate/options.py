@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from drsow_plugin.config import OPTIONS, PairOptions
 from drsow_plugin.errors import ConfigError, unknown_name
-from drsow_plugin.reward import OnError
+from drsow_plugin.reading import OnError
 from drsow_plugin.values import parse_choice, parse_flag
 
 Kind = Literal["pairs", "candidates", "single"]

@@ -60,6 +60,7 @@ class Report:
             "fingerprint": annotator.fingerprint,
             "options": annotator.options(),
             "pair": annotator.describe(),
+            **_routing(annotator),
             "annotation": {
                 **{
                     name: value
@@ -111,9 +112,19 @@ class Report:
         lines: list[str] = []
         for name, split in self.values["splits"].items():
             lines += [f"{name}:", *_lines(split)]
-            for group, figures in (split.get("groups") or {}).items():
-                lines += [f"  {group}:", *(f"  {line}" for line in _lines(figures))]
+            for kind in ("domain", "group"):
+                for group, figures in (split.get(f"{kind}s") or {}).items():
+                    lines += [f"  {kind} {group}:", *(f"  {line}" for line in _lines(figures))]
         return "\n".join(lines)
+
+
+def _routing(annotator: Annotator) -> dict[str, Any]:
+    """Return the router and the domains that were in force, if any."""
+    routing = annotator.describe().get("routing")
+    if routing is None:
+        return {}
+    domains = routing.pop("domains")
+    return {"routing": routing, "domains": domains}
 
 
 def _lines(figures: Mapping[str, Any]) -> list[str]:
@@ -128,6 +139,7 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
         ("chosen is longer", _share(figures["chosen_longer"], "of the pairs")),
         ("margin", _quantiles(figures["margin_quantiles"])),
         ("reward and length", _correlation(figures["length_correlation"])),
+        ("routed as labelled", _share(figures.get("agreement"), "of the rows with a domain")),
     ]
     return [f"  {name:18}{value}" for name, value in rows if value is not None]
 

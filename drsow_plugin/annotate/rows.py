@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drsow_plugin.annotate.layout import Layout
@@ -29,15 +29,18 @@ class Item:
         prompt: The messages that the responses follow.
         responses: The texts; ``None`` for a candidate that has none.
         problem: Why the row cannot be read, or ``None``.
+        domain: What the data names as the prompt's domain, or ``None``.
     """
 
     prompt: tuple[Message, ...] = ()
     responses: tuple[str | None, ...] = ()
     problem: str | None = None
+    domain: str | None = None
 
     def content(self) -> str:
-        """Return the prompt and the responses as one text, the same for the same content."""
-        return json.dumps([self.prompt, self.responses], sort_keys=True, ensure_ascii=True)
+        """Return all that decides the rewards as one text, the same for the same content."""
+        known = [self.domain] if self.domain else []
+        return json.dumps([self.prompt, self.responses, *known], sort_keys=True, ensure_ascii=True)
 
 
 def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout) -> list[Item]:
@@ -50,14 +53,25 @@ def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout) -> list[Item]:
 
 def _read(row: Mapping[str, Any], layout: Layout) -> Item:
     try:
-        if layout.kind == "pairs":
-            return _pair(row, layout)
-        if layout.kind == "candidates":
-            return _candidates(row, layout)
-        prompt = as_messages(_prompt(row, layout), "")
-        return Item(tuple(prompt), (_text(row[layout.responses[0]], "the response"),))
+        item = _item(row, layout)
+        return item if layout.domain is None else replace(item, domain=_domain(row[layout.domain]))
     except DataError as error:
         return Item(problem=str(error).lstrip(":, "))
+
+
+def _item(row: Mapping[str, Any], layout: Layout) -> Item:
+    if layout.kind == "pairs":
+        return _pair(row, layout)
+    if layout.kind == "candidates":
+        return _candidates(row, layout)
+    prompt = as_messages(_prompt(row, layout), "")
+    return Item(tuple(prompt), (_text(row[layout.responses[0]], "the response"),))
+
+
+def _domain(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"the domain is the name of one, got {value!r:.80}.")
+    return value or None
 
 
 def _pair(row: Mapping[str, Any], layout: Layout) -> Item:

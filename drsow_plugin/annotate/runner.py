@@ -120,7 +120,7 @@ def report_on(annotator: Annotator, data: Any) -> Report:
                 "Give what map(annotate, …) returned."
             )
         config = replace(annotator.config, kind=kind)
-        layout = find_layout(columns, config)
+        layout = find_layout(columns, config, annotator.routing)
         summaries[name] = Summary(layout, config)
         for part in _tables(split, 1000):
             values = part[:]

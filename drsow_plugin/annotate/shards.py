@@ -28,6 +28,8 @@ _TYPES: dict[str, pa.DataType] = {
     "notes": pa.list_(pa.string()),
     "strong_token_logprobs": pa.list_(pa.float64()),
     "weak_token_logprobs": pa.list_(pa.float64()),
+    "domain": pa.string(),
+    "domain_confidence": pa.float64(),
 }
 _TUPLES = ("notes", "strong_token_logprobs", "weak_token_logprobs")
 _SCHEMA = pa.schema(list(_TYPES.items()))

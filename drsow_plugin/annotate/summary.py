@@ -7,6 +7,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from drsow_plugin.errors import DataError
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
+NO_DOMAIN = "(none)"
 _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]
@@ -96,6 +98,8 @@ class Summary:
         self.points = (array("d"), array("d"))
         self._random = random.Random(0)
         self._groups: dict[str, Summary] = {}
+        self._domains: dict[str, Summary] = {}
+        self._agreement = Share()
         self._config = config
 
     def add(self, given: Columns, labels: Columns, usable: Sequence[bool]) -> None:
@@ -114,6 +118,8 @@ class Summary:
                 names = self._layout.columns
                 ratings = read_ratings({name: given[name][row] for name in names}, self._layout)
             self._add(values, is_usable, ratings)
+            if self._layout.routed:
+                self._add_domain(values, given, row, is_usable, ratings)
             if group is not None:
                 name = str(given[group][row])
                 if name not in self._groups:
@@ -146,7 +152,24 @@ class Summary:
         if self._groups:
             ordered = sorted(self._groups.items())
             described["groups"] = {name: group.describe() for name, group in ordered}
+        if self._layout.routed:
+            ordered = sorted(self._domains.items())
+            described["domains"] = {name: domain.describe() for name, domain in ordered}
+            described["agreement"] = self._agreement.describe()
         return described
+
+    def _add_domain(
+        self, values: Mapping[str, Any], given: Columns, row: int, usable: bool, ratings: Ratings
+    ) -> None:
+        """Count a row for its domain, and compare that with what the data names."""
+        domain = values[f"{self._prefix}domain"]
+        name = NO_DOMAIN if domain is None else str(domain)
+        if name not in self._domains:
+            self._domains[name] = Summary(replace(self._layout, routed=False), self._config)
+        self._domains[name]._add(values, usable, ratings)
+        known = given[self._layout.domain][row] if self._layout.domain else None
+        if known:
+            self._agreement.add(float(known == domain))
 
     def _add(self, values: Mapping[str, Any], usable: bool, ratings: Ratings) -> None:
         self._rows += 1

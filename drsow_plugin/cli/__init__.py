@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from drsow_plugin.cli.annotate import annotate
+from drsow_plugin.cli.plugins import domains, plugins, route
 from drsow_plugin.cli.publish import publish
 from drsow_plugin.cli.score import score
 from drsow_plugin.errors import DrSoWError
@@ -40,6 +41,9 @@ def main() -> None:
 main.add_command(annotate)
 main.add_command(score)
 main.add_command(publish)
+main.add_command(plugins)
+main.add_command(domains)
+main.add_command(route)
 
 
 @main.command(

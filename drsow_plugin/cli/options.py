@@ -9,8 +9,10 @@ from typing import Any, TypeVar, get_args
 import click
 
 from drsow_plugin.annotate.options import Kind, Relabel, Select
-from drsow_plugin.config import SIDE_OPTIONS, SIDES
+from drsow_plugin.config import SIDES
+from drsow_plugin.domains import DomainParts
 from drsow_plugin.errors import ConfigError, unknown_name
+from drsow_plugin.model_config import SIDE_OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +38,19 @@ PAIR_HELP = {
     "max_length": "Most tokens of prompt and response. [each model's own limit]",
     "batch_tokens": "Most tokens in a batch. [fits the device]",
     "batch_size": "Most rows in a batch. [no limit]",
+}
+ROUTING_HELP = {
+    "router": "Sends each prompt to a domain: keyword, model, column or a plugin's. [none]",
+    "domains": "The domains that are applied, such as safety+reasoning; a single one without a "
+    "router is applied to every prompt. [all that are loaded]",
+    "plugin": "A module or a Python file with domains and routers of yours; a+b for several.",
+    "domain_column": "Where the data says a prompt's domain: router column goes by it, others are "
+    "compared with it. [domain, for router column]",
+    "domain_parts": f"{', '.join(get_args(DomainParts))}, of every domain. [each domain's own]",
+    "domain_side": "both models read the domain's parts, or the strong one. [each domain's own]",
+    "domain_shots": "Most examples that a prompt gets. [each domain's own]",
+    "router_model": "The model that router model asks: strong, weak or another. [strong]",
+    "router_confidence": "Least probability of a choice of router model; else it is chat. [0.4]",
 }
 LABEL_HELP = {
     "kind": f"What the data is: {', '.join(get_args(Kind))}. [seen from the columns]",
@@ -73,8 +88,18 @@ def pair_options(command: F) -> F:
         for side in reversed(SIDES):
             command = _option(f"{side}_{name}", text, hidden=True)(command)
         command = _option(name, text)(command)
+    command = routing_options(command)
     for side, text in (("weak", "The less-aligned model."), ("strong", _STRONG)):
         command = _option(side, text, metavar="MODEL")(command)
+    return command
+
+
+def routing_options(command: F) -> F:
+    """Add the options of routing to a command."""
+    for name, text in reversed(ROUTING_HELP.items()):
+        command = _option(name, text)(command)
+    for name, text in reversed(SIDE_HELP.items()):
+        command = _option(f"router_{name}", text, hidden=True)(command)
     return command
 
 
@@ -137,6 +162,6 @@ def merge_config(
 
 EPILOG = (
     "Options are those of lm_eval's --model_args, with dashes or underscores; with --strong- "
-    "or --weak- before it an option of a model is for one side: --weak-template none. What stands "
-    "in brackets is the default."
+    "or --weak- before it an option of a model is for one side: --weak-template none. Options of "
+    "another router model begin with --router-. What stands in brackets is the default."
 )

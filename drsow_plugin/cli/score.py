@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from drsow_plugin.reward import DrSoW
 
 EXTRA = ("token_logprobs", "rows")
+DOMAIN = "domain"
 FIELDS = (
     *("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens"),
     *("reason", "notes"),
@@ -37,7 +38,7 @@ def score(file: BinaryIO, config: str | None, **given: Any) -> None:
     Each line of FILE, or of the standard input, is an object with a prompt (a text, or a list of
     messages) and a response. Each line of the output is that object without the two, with
     reward, strong_logprob, weak_logprob (nats), strong_tokens, weak_tokens, notes on what was
-    unusual, and a reason where there is no reward.
+    unusual, a reason where there is no reward, and with a router domain and domain_confidence.
 
     For example:
 
@@ -73,35 +74,50 @@ def _line(scored: dict[str, Any]) -> str:
 
 
 def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:
-    read = [_read(line) for line in lines]
+    routing = drsow.config.routing
+    named = (DOMAIN, "domain_confidence") if routing.is_on else ()
+    column = routing.domain_column or (DOMAIN if routing.router == "column" else None)
+    taken = {*FIELDS, *named} - ({DOMAIN} if routing.router == "column" else set())
+    read = [_read(line, column, taken) for line in lines]
     good = [row for row in read if isinstance(row, dict)]
+    known = None if column is None else [row[column] for row in good]
     rewards = iter(
         drsow.score(
             [row["prompt"] for row in good],
             [row["response"] for row in good],
+            domains=known,
             on_error="null",
             token_logprobs=per_token,
         )
     )
+    fields = (*FIELDS, *named)
     tokens = ("strong_token_logprobs", "weak_token_logprobs") if per_token else ()
     for row in read:
         if isinstance(row, str):
-            yield {**dict.fromkeys(FIELDS), "reason": f"{BAD_ROW}: {row}"}
+            yield {**dict.fromkeys(fields), "reason": f"{BAD_ROW}: {row}"}
             continue
         reward = next(rewards)
         others = {name: value for name, value in row.items() if name not in ("prompt", "response")}
-        yield others | {name: getattr(reward, name) for name in (*FIELDS, *tokens)}
+        yield others | {name: getattr(reward, name) for name in (*fields, *tokens)}
 
 
-def _read(line: bytes) -> dict[str, Any] | str:
-    """Return a line as an object with a prompt and a response, or what is wrong with it."""
+def _read(line: bytes, column: str | None, written: Set[str]) -> dict[str, Any] | str:
+    """Return a line as an object with a prompt and a response, or what is wrong with it.
+
+    Args:
+        line: JSON.
+        column: The field that names the domain, where it is needed.
+        written: Fields that will be written.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:
         return f"not JSON: {error}"
     if not isinstance(row, dict) or not {"prompt", "response"} <= set(row):
         return "a line is an object with 'prompt' and 'response'"
-    taken = sorted(set(FIELDS) & set(row))
+    if column is not None and not isinstance(row.get(column, 0), str | None):
+        return f"the line has no field {column!r} that names a domain"
+    taken = sorted(written & set(row))
     if taken:
         return f"the line has {', '.join(taken)} already, which would be written. Rename it"
     return row

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from drsow_plugin.config import ModelConfig
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.sources import Source, translated_errors
 from drsow_plugin.errors import ConfigError
-from drsow_plugin.records import SideName
+from drsow_plugin.model_config import ModelConfig
 
 
-def resolve_device(side: SideName, config: ModelConfig) -> torch.device:
+def resolve_device(side: str, config: ModelConfig) -> torch.device:
     """Return where a side's weights go.
 
     Raises:
@@ -49,7 +48,7 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> str:
 class Weights:
     """Loaded weights, and the adapters that may be put on top of them."""
 
-    def __init__(self, side: SideName, config: ModelConfig, source: Source) -> None:
+    def __init__(self, side: str, config: ModelConfig, source: Source) -> None:
         """Load the weights of one side.
 
         Raises:
@@ -84,7 +83,7 @@ class Weights:
             self.network = Network(self.model)
         self._adapted: Any = None
 
-    def add_adapter(self, side: SideName, config: ModelConfig) -> None:
+    def add_adapter(self, side: str, config: ModelConfig) -> None:
         """Put a side's PEFT adapter on top, under the side's name; it is off until used.
 
         Raises:
@@ -106,7 +105,7 @@ class Weights:
         self._adapted.eval()
 
     @contextmanager
-    def use(self, adapter: SideName | None) -> Iterator[None]:
+    def use(self, adapter: str | None) -> Iterator[None]:
         """Return a context in which the named side's adapter, or none, is active."""
         if self._adapted is None:
             yield

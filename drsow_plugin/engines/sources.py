@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drsow_plugin.config import ModelConfig
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError, MissingExtraError
 from drsow_plugin.hashing import file_sha256
-from drsow_plugin.records import SideName
+from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -51,7 +50,7 @@ class Source:
         return arguments
 
 
-def locate(side: SideName, config: ModelConfig) -> Source:
+def locate(side: str, config: ModelConfig) -> Source:
     """Find a side's weights, fetching the demo model if that is what is named.
 
     Raises:
@@ -92,7 +91,7 @@ def locate(side: SideName, config: ModelConfig) -> Source:
     return Source(config.source, None, local=False)
 
 
-def load_config(side: SideName, config: ModelConfig, source: Source) -> PretrainedConfig:
+def load_config(side: str, config: ModelConfig, source: Source) -> PretrainedConfig:
     """Load a side's transformers configuration; no weights.
 
     Raises:
@@ -108,7 +107,7 @@ def load_config(side: SideName, config: ModelConfig, source: Source) -> Pretrain
     return loaded
 
 
-def load_tokenizer(side: SideName, config: ModelConfig, source: Source) -> PreTrainedTokenizerBase:
+def load_tokenizer(side: str, config: ModelConfig, source: Source) -> PreTrainedTokenizerBase:
     """Load a side's tokenizer.
 
     Raises:
@@ -131,9 +130,7 @@ def load_tokenizer(side: SideName, config: ModelConfig, source: Source) -> PreTr
     return tokenizer
 
 
-def read_template(
-    side: SideName, config: ModelConfig, tokenizer: PreTrainedTokenizerBase
-) -> str | None:
+def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return the Jinja source of a side's chat template, or ``None`` for a plain LM.
 
     Raises:
@@ -163,7 +160,7 @@ def read_template(
         ) from error
 
 
-def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | None:
+def adapter_identity(side: str, config: ModelConfig) -> dict[str, Any] | None:
     """Find a side's adapter and return what identifies it, or ``None`` if there is none.
 
     Raises:
@@ -192,7 +189,7 @@ def adapter_identity(side: SideName, config: ModelConfig) -> dict[str, Any] | No
     return {"revision": Path(file).parent.name}  # the Hub cache names snapshots by commit
 
 
-def _check_adapter(side: SideName, config: ModelConfig, file: Path) -> None:
+def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
     with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
         kind = str(json.loads(file.read_text(encoding="utf-8")).get("peft_type"))
     if kind in _VIRTUAL_TOKENS:

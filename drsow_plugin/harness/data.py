@@ -17,6 +17,9 @@ from drsow_plugin.prompts import as_preference
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
 REWARDBENCH = "allenai/reward-bench"
+DOMAINS = {"chat": "chat", "chat_hard": "chat", "safety": "safety", "reasoning": "reasoning"}
+"""The domain that each section of RewardBench stands for; a router is compared with it."""
+
 COLUMNS = ("prompt", "chosen", "rejected")
 
 Splits = dict[str, datasets.Dataset]
@@ -27,7 +30,8 @@ def llmbar(subset: str, **_metadata: Any) -> Splits:
     file = resources.files("drsow_plugin.tasks") / "llmbar.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["subset"] == subset]
-    return {"test": _normalised(datasets.Dataset.from_list(rows), "llmbar", {})}
+    data = _normalised(datasets.Dataset.from_list(rows), "llmbar", {})
+    return {"test": _with_domain(data, "chat")}
 
 
 def rewardbench(section: str, **metadata: Any) -> Splits:
@@ -52,7 +56,7 @@ def rewardbench(section: str, **metadata: Any) -> Splits:
     rows = loaded.filter(lambda s: s in subsets, input_columns="subset")
     if len(rows) == 0:
         return {"test": _placeholder()}
-    return {"test": _normalised(rows, data, {})}
+    return {"test": _with_domain(_normalised(rows, data, {}), DOMAINS[section])}
 
 
 def _placeholder() -> datasets.Dataset:
@@ -79,11 +83,10 @@ def preference(**metadata: Any) -> Splits:
             "The task 'preference' evaluates your own data: name a parquet, jsonl or csv file, "
             "a saved data set or a Hub id with --metadata data=FILE."
         )
-    columns = {name: str(metadata.get(f"{name}_column") or name) for name in COLUMNS}
+    columns = {name: str(metadata.get(f"{name}_column") or name) for name in (*COLUMNS, "domain")}
     loaded = _load(str(data), _asked(metadata))
     needed = tuple(columns[name] for name in ("chosen", "rejected"))
-    if "prompt_column" in metadata:
-        needed += (columns["prompt"],)
+    needed += tuple(columns[n] for n in ("prompt", "domain") if f"{n}_column" in metadata)
     _require(loaded, needed, str(data))
     return {"test": _normalised(loaded, str(data), columns)}
 
@@ -95,7 +98,7 @@ def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
         DataError: A name looks like one of these and is not.
     """
     names = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
-    known = {*names, *(f"{column}_column" for column in COLUMNS), "data_sha256"}
+    known = {*names, *(f"{n}_column" for n in (*COLUMNS, "domain")), "data_sha256"}
     for name in metadata:
         if (name.startswith("data_") or name.endswith("_column")) and name not in known:
             raise DataError(unknown_name("name in --metadata", name, known - {"data_sha256"}))
@@ -116,6 +119,11 @@ def _load(data: str, options: dict[str, Any]) -> datasets.Dataset:
     return loaded
 
 
+def _with_domain(data: datasets.Dataset, domain: str) -> datasets.Dataset:
+    """Return the rows with the domain that their prompts are known to belong to."""
+    return data.add_column("domain", [domain] * len(data))
+
+
 def _require(data: datasets.Dataset, columns: tuple[str, ...], name: str) -> None:
     missing = [column for column in columns if column not in data.column_names]
     if missing:
@@ -127,8 +135,11 @@ def _require(data: datasets.Dataset, columns: tuple[str, ...], name: str) -> Non
 
 
 def _normalised(data: datasets.Dataset, name: str, columns: Mapping[str, str]) -> datasets.Dataset:
-    """Return rows of prompt (messages), chosen and rejected (texts), subset and id."""
-    kept = [column for column in ("subset", "id") if column in data.column_names]
+    """Return rows of prompt (messages), chosen and rejected (texts), subset, id and domain."""
+    kept = {column: column for column in ("subset", "id")} | {
+        "domain": columns.get("domain", "domain")
+    }
+    kept = {name: column for name, column in kept.items() if column in data.column_names}
 
     def one(row: dict[str, Any], index: int) -> dict[str, Any]:
         names = {column: columns.get(column, column) for column in COLUMNS}
@@ -138,7 +149,7 @@ def _normalised(data: datasets.Dataset, name: str, columns: Mapping[str, str]) -
             "prompt": [dict(message) for message in preference.prompt],
             "chosen": preference.chosen,
             "rejected": preference.rejected,
-            **{column: row[column] for column in kept},
+            **{name: row[column] for name, column in kept.items()},
         }
 
     return datasets.Dataset.from_list([one(row, index) for index, row in enumerate(data)])

@@ -14,8 +14,9 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from drsow_plugin.config import parse_pair
-from drsow_plugin.errors import ConfigError
+from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
+from drsow_plugin.harness.domains import DomainCounts
 from drsow_plugin.reward import DrSoW
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class DrSoWLM(LM):
         options["device"] = self._place(device)
         self.drsow = DrSoW.from_config(parse_pair(options))
         self._counts: Counter[str] = Counter()
+        self._domains = DomainCounts()
 
     @classmethod
     def create_from_arg_string(
@@ -84,6 +86,8 @@ class DrSoWLM(LM):
     ) -> DrSoWLM:
         """Open a pair; what ``--model_args`` says goes before lm-eval's own arguments."""
         given = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        if "domain_parts" in arg_dict and arg_dict["domain_parts"] is None:
+            arg_dict = {**arg_dict, "domain_parts": "none"}  # lm-eval reads that word as None
         return cls(**{**given, **arg_dict})
 
     def _place(self, device: str | None) -> str | None:
@@ -116,7 +120,11 @@ class DrSoWLM(LM):
         if self.cache_hook.dbdict is not None:
             _check_distinct(contexts)
         prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
-        rewards = self.drsow.score(prompts, [request.args[1] for request in requests])
+        responses = [request.args[1] for request in requests]
+        known = self._known_domains(requests) if self.drsow.config.routing.is_on else None
+        rewards = self.drsow.score(prompts, responses, domains=known)
+        if known is not None:
+            self._domains.count(requests, rewards, known)
         missing = [reward.reason for reward in rewards if reward.reward is None]
         for reward in rewards:
             self._counts.update(reward.notes)
@@ -132,6 +140,28 @@ class DrSoWLM(LM):
                 missing[0],
             )
         return [(math.nan if r.reward is None else r.reward, False) for r in rewards]
+
+    def _known_domains(self, requests: Sequence[Instance]) -> list[str | None]:
+        """Return the domain that each document names, in its field ``domain_column``.
+
+        Raises:
+            DataError: It is needed and not there, or not a text.
+        """
+        routing = self.drsow.config.routing
+        field = routing.domain_column or "domain"
+        needed = routing.router == "column" or routing.domain_column is not None
+        known = []
+        for request in requests:
+            document = request.doc or {}
+            domain = document.get(field)
+            if needed and (field not in document or not isinstance(domain, str | None)):
+                raise DataError(
+                    f"{request.task_name!r}: the field {field!r} is to name a domain, got "
+                    f"{document.get(field, 'no such field')!r:.80}. Name another one with "
+                    "domain_column=…, or use another router than column."
+                )
+            known.append(domain if isinstance(domain, str) else None)
+        return known
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Raise: a reward needs a prompt and a response."""
@@ -175,6 +205,11 @@ class DrSoWLM(LM):
         cache = cache_hook.dbdict
         if cache is None:
             return
+        if self.drsow.config.routing.router == "column":
+            raise ConfigError(
+                "--use_cache keeps rewards by the prompt's text, and router=column goes by a field "
+                "beside it. Run without it."
+            )
         fingerprint = self.drsow.fingerprint
         owner = cache.get(_CACHE_KEY)
         if owner is None and len(cache) == 0:
@@ -187,6 +222,7 @@ class DrSoWLM(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes into ``results.json``: the pair, policies, versions."""
+        routed = self.drsow.config.routing.is_on
         return {
             "drsow": {
                 **self.drsow.describe(),
@@ -194,6 +230,7 @@ class DrSoWLM(LM):
                 "devices": self.drsow.devices,
                 **{name: self._counts[name] for name in _COUNTED},
                 "notes": {k: n for k, n in self._counts.items() if k not in _COUNTED},
+                **({"domains": self._domains.describe()} if routed else {}),
             }
         }
 
@@ -213,12 +250,14 @@ class DrSoWLM(LM):
 
         gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
         counts, self._counts = self._counts, Counter()
-        torch.distributed.gather_object((obj, counts), gathered, dst=dst)
+        domains, self._domains = self._domains, DomainCounts()
+        torch.distributed.gather_object((obj, counts, domains), gathered, dst=dst)
         if gathered is None:
             return None
-        for _, others in gathered:
+        for _, others, of_domains in gathered:
             self._counts.update(others)
-        return [theirs for theirs, _ in gathered]
+            self._domains.update(of_domains)
+        return [theirs for theirs, _, _ in gathered]
 
     def barrier(self) -> None:
         """Wait for all processes."""

@@ -19,8 +19,7 @@ from lm_eval.api.task import ConfigurableTask
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
 from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.prompts import as_messages, is_prefill
-from drsow_plugin.records import Message
+from drsow_plugin.prompts import as_messages, is_prefill, join_system
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, Partial, is_complete, section_score
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class PreferenceTask(ConfigurableTask):
         gen_prefix: str | None = None,
     ) -> str:
         """Return the prompt: rendered by the model's template, or as plain text."""
-        messages = _with_system(doc["prompt"], system_instruction)
+        messages = join_system(as_messages(doc["prompt"], "this row"), system_instruction)
         if apply_chat_template and chat_template is not None:
             return chat_template(messages, add_generation_prompt=not is_prefill(messages))
         return ChatContext(context_text(messages), messages)
@@ -108,17 +107,6 @@ class PreferenceTask(ConfigurableTask):
             )
             for index, name in enumerate(("chosen", "rejected"))
         ]
-
-
-def _with_system(messages: Sequence[Message], instruction: str | None) -> list[Message]:
-    """Return the messages with a system instruction before what the prompt itself says."""
-    messages = as_messages(messages, "this row")
-    if not instruction:
-        return messages
-    if messages and messages[0]["role"] == "system":
-        text = f"{instruction}\n\n{messages[0]['content']}"
-        return [{**messages[0], "content": text}, *messages[1:]]
-    return [{"role": "system", "content": instruction}, *messages]
 
 
 class RewardBenchTask(PreferenceTask):

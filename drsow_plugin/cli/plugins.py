@@ -1,0 +1,205 @@
+"""The commands plugins, domains and route: what is loaded, and where prompts would go."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from drsow_plugin.cli.options import CONTEXT, merge_config, routing_options
+from drsow_plugin.errors import ConfigError, DataError
+from drsow_plugin.model_config import SIDE_OPTIONS, parse_model
+from drsow_plugin.prompts import as_messages
+from drsow_plugin.records import Route
+from drsow_plugin.routing_config import RoutingConfig, RoutingOptions, parse_routing
+
+if TYPE_CHECKING:
+    from drsow_plugin.hookspecs import RouterInput
+    from drsow_plugin.plugins import Offer, Plugins
+    from drsow_plugin.routing import Routing
+
+_PLACED = ("dtype", "device", "device_map", "attn_implementation")
+VALID = frozenset((*RoutingOptions.__optional_keys__, *_PLACED, "strong", "rows"))
+
+_plugin = click.option(
+    "--plugin", help="A module or a Python file with domains and routers; a+b for several."
+)
+
+
+@click.command(context_settings=CONTEXT)
+@_plugin
+def plugins(plugin: str | None) -> None:
+    """List the loaded plugins, where they came from and what they offer."""
+    loaded = _load(plugin)
+    routers = _routers(loaded)
+    for found in sorted(loaded.loaded.values(), key=lambda found: found.name):
+        offers = [f"domain {name}" for name in _offered(loaded.domains, found)]
+        offers += [f"router {name}" for name in _offered(routers, found)]
+        where = f"{found.source}: {_place(found.module)}" if found.origin else _place(found.module)
+        click.echo(f"{found.name}  ({where})")
+        click.echo(f"    {', '.join(offers) or 'nothing'}")
+
+
+@click.command(context_settings=CONTEXT)
+@_plugin
+@click.option("--json", "as_json", is_flag=True, help="All of it, one JSON object a line.")
+def domains(plugin: str | None, as_json: bool) -> None:
+    """Show the domains: which prompts belong to each, and what the models are told."""
+    loaded = _load(plugin)
+    for name, offer in sorted(loaded.domains.items()):
+        domain = offer.value
+        if as_json:
+            described = {**domain.describe(), "plugin": offer.plugin.describe()}
+            click.echo(json.dumps(described, ensure_ascii=False))
+            continue
+        used = len(domain.examples) if domain.shots is None else domain.shots
+        click.echo(f"{name}  (plugin {offer.plugin.name}, {offer.plugin.source})")
+        click.echo(click.wrap_text(domain.description, 96, "    ", "    "))
+        applied = {"none": "nothing", "both": "instruction and examples"}
+        parts = f"{applied.get(domain.parts, domain.parts)}, to "
+        parts += "both models" if domain.side == "both" else "the strong model"
+        click.echo(f"    applied unless asked otherwise: {parts}")
+        if domain.instruction:
+            click.echo(click.wrap_text(f"instruction: {domain.instruction}", 96, "    ", "      "))
+        click.echo(f"    examples: {len(domain.examples)}, of which a prompt gets {used}")
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("file", type=click.File("rb"), default="-")
+@routing_options
+@click.option("--strong", metavar="MODEL", help="The same as --router-model MODEL.")
+@click.option("--dtype", help="Of the router's model. [float32 on a CPU, else auto]")
+@click.option("--device", help="Of the router's model. [the first GPU, or the CPU]")
+@click.option("--json", "as_json", is_flag=True, help="One object a line: prompt and domain.")
+@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> None:
+    """Send prompts to domains: prompts in, a table of counts out.
+
+    FILE, or the standard input, has one prompt a line: as it is, or as a JSON object with a prompt
+    (a text, or a list of messages). With --domain-column such an object also names the domain that
+    is known to be right, and the table says how often the router agrees.
+
+    For example:
+
+      echo 'Write a Python function that adds two numbers.' | drsow route --router keyword
+    """
+    options = merge_config(given, config, VALID)
+    routing, routing_config = _open(options)
+    inputs = _read(file, routing_config)
+    routes = routing.route(inputs)
+    if as_json:
+        for line in map(_as_json, inputs, routes):
+            click.echo(line)
+    else:
+        for line in _table(inputs, routes):
+            click.echo(line)
+
+
+def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
+    from drsow_plugin.router_model import RouterModel
+    from drsow_plugin.routing import Routing
+    from drsow_plugin.sides import Batching, Shared
+
+    config = parse_routing(options)
+    if config.router is None:
+        raise ConfigError("Which router? Give --router keyword, for example; see drsow plugins.")
+    model = config.router_model if not isinstance(config.router_model, str) else None
+    if model is None and options.get("strong"):
+        model = parse_model("router", options["strong"], options, _PLACED)
+    asked = RouterModel(model, Shared(), Batching())
+    return Routing(config, asked.logprobs), config
+
+
+def _read(file: BinaryIO, config: RoutingConfig) -> list[RouterInput]:
+    from drsow_plugin.hookspecs import RouterInput
+
+    column = config.domain_column or ("domain" if config.router == "column" else None)
+    inputs = []
+    for number, line in enumerate(file, start=1):
+        try:
+            text = line.decode().strip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"line {number} is not UTF-8: {error}.") from error
+        if not text.strip():
+            continue
+        prompt, known = _prompt(text, column, f"line {number}")
+        inputs.append(RouterInput(as_messages(prompt, f"line {number}"), known))
+    return inputs
+
+
+def _prompt(text: str, column: str | None, where: str) -> tuple[Any, str | None]:
+    """Return a line's prompt, and the domain that it names."""
+    try:
+        row = json.loads(text)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or "prompt" not in row:
+        if column is not None:
+            raise DataError(f"{where} is no JSON object with 'prompt' and {column!r}.")
+        return text, None
+    known = row.get(column) if column is not None else None
+    if known is not None and not isinstance(known, str):
+        raise DataError(f"{where}: {column!r} is to name a domain, got {known!r:.80}.")
+    return row["prompt"], known or None
+
+
+def _as_json(given: RouterInput, found: Route) -> str:
+    single = len(given.messages) == 1 and given.messages[0]["role"] == "user"
+    prompt = given.text if single else [dict(message) for message in given.messages]
+    row: dict[str, Any] = {"prompt": prompt, "domain": found.domain}
+    if found.confidence is not None:
+        row["confidence"] = found.confidence
+    if found.note:
+        row["note"] = found.note
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[str]:
+    counts = Counter(found.domain or "(none)" for found in routes)
+    width = max([6, *map(len, counts)])
+    yield f"{'domain':{width}}  {'prompts':>9}"
+    for name, number in counts.most_common():
+        yield f"{name:{width}}  {number:9,}  {number / len(routes):6.1%}"
+    yield f"{'all':{width}}  {len(routes):9,}"
+    pairs = zip(inputs, routes, strict=True)
+    agreed = [given.known == found.domain for given, found in pairs if given.known]
+    if agreed:
+        yield f"agrees with the known domain: {sum(agreed) / len(agreed):.1%} of {len(agreed):,}"
+    for note, number in Counter(_kind(found.note) for found in routes if found.note).items():
+        yield f"{number:,} {note}"
+
+
+def _kind(note: str) -> str:
+    """Return a note without its figures, so that notes can be counted."""
+    return "were sent to the fallback (--json says why)" if "so " in note else note
+
+
+def _load(plugin: str | None) -> Plugins:
+    from drsow_plugin.plugins import Plugins
+
+    config = parse_routing({"router": "any", "plugin": plugin})
+    return Plugins(config.plugin)
+
+
+def _routers(loaded: Plugins) -> dict[str, Offer]:
+    from drsow_plugin.hookspecs import RouterContext
+
+    def no_model(prompts: object, responses: object) -> list[float | None]:
+        raise ConfigError("There is no model here.")
+
+    values = {name: offer.value for name, offer in loaded.domains.items()}
+    return loaded.routers(RouterContext(values, no_model))
+
+
+def _offered(offers: dict[str, Offer], plugin: object) -> list[str]:
+    return [name for name, offer in sorted(offers.items()) if offer.plugin is plugin]
+
+
+def _place(module: Any) -> str:
+    return str(getattr(module, "__file__", None) or getattr(module, "__name__", module))
+
+
+assert all(name in SIDE_OPTIONS for name in _PLACED)

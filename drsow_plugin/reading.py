@@ -1,0 +1,150 @@
+"""Rows as both models will read them: checked, routed, conditioned and tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set, Sized
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from drsow_plugin.config import SIDES
+from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
+from drsow_plugin.hookspecs import RouterInput
+from drsow_plugin.prompts import as_messages, check_text
+from drsow_plugin.records import (
+    BAD_ROW,
+    TOO_LONG,
+    Message,
+    Prompt,
+    Route,
+    SideName,
+    TokenPair,
+)
+
+if TYPE_CHECKING:
+    from drsow_plugin.routing import Routing
+    from drsow_plugin.sides import Side
+
+OnError = Literal["raise", "null"]
+
+_NOTHING = TokenPair((), ())
+_NO_ROUTE = Route(None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row for both sides, or why it cannot be had."""
+
+    messages: list[Message] = field(default_factory=list)
+    response: str = ""
+    route: Route = _NO_ROUTE
+    strong: TokenPair = _NOTHING
+    weak: TokenPair = _NOTHING
+    problem: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether both models can score it."""
+        return not (self.problem or self.strong.reason or self.weak.reason)
+
+
+class Reader:
+    """Turns prompts and responses into rows for a pair of models."""
+
+    def __init__(self, sides: Mapping[SideName, Side], routing: Routing | None) -> None:
+        """Remember the models and, where prompts are routed, how."""
+        self._sides = sides
+        self._routing = routing
+
+    def read(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        domains: Sequence[str | None] | None,
+        on_error: OnError,
+    ) -> list[Row]:
+        """Return one row for each response; see :meth:`drsow_plugin.DrSoW.score`."""
+        _check_lists(prompts, responses)
+        rows = [
+            self._read(index, prompt, response, on_error)
+            for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+        ]
+        rows = self._route(rows, domains, on_error)
+        return [self._tokenise(index, row, on_error) for index, row in enumerate(rows)]
+
+    def _read(self, index: int, prompt: Prompt, response: str, on_error: OnError) -> Row:
+        where = f"row {index}"
+        try:
+            if not isinstance(response, str):
+                raise DataError(f"{where}: a response is a string, got {type(response).__name__}.")
+            check_text(response, f"{where}, response")
+            return Row(as_messages(prompt, where), response)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            return Row(problem=_problem(error, where))
+
+    def _route(
+        self, rows: list[Row], domains: Sequence[str | None] | None, on_error: OnError
+    ) -> list[Row]:
+        """Return the rows with the domain of each prompt."""
+        if domains is not None and len(domains) != len(rows):
+            raise DataError(
+                f"domains has {len(domains)} entries for {len(rows)} prompts. Give one, or None, "
+                "for each."
+            )
+        if self._routing is None:
+            if domains is not None and any(domains):
+                raise ConfigError(
+                    "domains were given for the prompts; open the pair with router=…."
+                )
+            return rows
+
+        known = [None] * len(rows) if domains is None else domains
+        for index, name in enumerate(known):
+            problem = self._routing.problem_with(name)
+            if problem and on_error == "raise":
+                raise DataError(f"row {index}: {problem}")
+            if problem and rows[index].problem is None:
+                rows[index] = replace(rows[index], problem=f"{BAD_ROW}: {problem}")
+        readable = [index for index, row in enumerate(rows) if row.problem is None]
+        inputs = [RouterInput(rows[index].messages, known[index] or None) for index in readable]
+        for index, route in zip(readable, self._routing.route(inputs), strict=True):
+            rows[index] = replace(rows[index], route=route)
+        return rows
+
+    def _tokenise(self, index: int, row: Row, on_error: OnError) -> Row:
+        if row.problem is not None:
+            return row
+        where = f"row {index}"
+        try:
+            strong, weak = (self._tokenised(side, row, where) for side in SIDES)
+        except DataError as error:
+            if on_error == "raise":
+                raise
+            return replace(row, problem=_problem(error, where))
+        return replace(row, strong=strong, weak=weak)
+
+    def _tokenised(self, side: SideName, row: Row, where: str) -> TokenPair:
+        messages = row.messages
+        if self._routing is not None:
+            messages = self._routing.conditioned(messages, row.route, side)
+        return self._sides[side].tokenise(messages, row.response, where)
+
+
+def _problem(error: DataError, where: str) -> str:
+    kind = TOO_LONG if isinstance(error, OverflowLengthError) else BAD_ROW
+    return f"{kind}: {str(error).removeprefix(where).lstrip(':, ')}"
+
+
+def _check_lists(prompts: object, responses: object) -> None:
+    for name, given in (("prompts", prompts), ("responses", responses)):
+        if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Sized):
+            raise DataError(
+                f"{name} is a list with one entry for each row, got {type(given).__name__}."
+            )
+    assert isinstance(prompts, Sized) and isinstance(responses, Sized)
+    if len(prompts) != len(responses):
+        raise DataError(
+            f"prompts and responses differ in length: {len(prompts)} prompts, "
+            f"{len(responses)} responses. Give one prompt for each response."
+        )

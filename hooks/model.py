@@ -1,0 +1,115 @@
+"""The router ``model``: a language model chooses among the names of the domains.
+
+The model sees the descriptions of the domains, some of their prompts with the right name, and
+the last user turn. The log-prob of each name is compared with what that name gets for other
+prompts (contextual calibration, arXiv 2102.09690), since a small model has its favourites. No
+text is generated, so there is nothing to parse and no unknown answer.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from drsow_plugin import Domain, Route, Router, RouterContext, RouterInput, hookimpl
+
+SHOWN = 4
+"""Prompts of each domain that the model is shown; the next ones calibrate it."""
+
+HEAD, TAIL = 600, 200
+"""Characters that are read of a longer turn, at its beginning and at its end."""
+
+FALLBACK = "chat"
+CONFIDENCE = 0.4
+"""Least probability at which a choice is kept, if ``router_confidence`` does not say it."""
+
+_CONTENT_FREE = ("N/A", "...")
+
+Message = dict[str, str]
+
+
+class ModelRouter:
+    """Chooses by the log-probs of the names."""
+
+    def __init__(self, context: RouterContext) -> None:
+        """Keep what is needed; asks nothing yet."""
+        self._context = context
+        self._names = sorted(context.domains)
+        self._lead = _lead([context.domains[name] for name in self._names])
+        self._least = CONFIDENCE if context.confidence is None else context.confidence
+        self._usual: list[float] | None = None
+        self._lock = threading.Lock()
+
+    def route(self, prompts: Sequence[RouterInput]) -> list[Route]:
+        """Return the domain of each prompt."""
+        with self._lock:
+            if self._usual is None:
+                self._usual = self._usual_logprobs()
+        usual = self._usual
+        scored = self._logprobs([prompt.text for prompt in prompts])
+        return [self._chosen(logprobs, usual) for logprobs in scored]
+
+    def _chosen(self, logprobs: list[float] | None, usual: list[float]) -> Route:
+        fallback = FALLBACK if FALLBACK in self._names else None
+        if logprobs is None:
+            return Route(fallback, None, f"router: too long for its model, so {fallback}")
+        margins = [own - other for own, other in zip(logprobs, usual, strict=True)]
+        weights = [math.exp(margin - max(margins)) for margin in margins]
+        best = max(range(len(weights)), key=weights.__getitem__)
+        confidence = weights[best] / sum(weights)
+        if confidence >= self._least:
+            return Route(self._names[best], confidence)
+        return Route(
+            fallback,
+            confidence,
+            f"router: {self._names[best]} at {confidence:.2f} is below the confidence of "
+            f"{self._least:g}, so {fallback}",
+        )
+
+    def _logprobs(self, texts: Sequence[str]) -> list[list[float] | None]:
+        """Return the log-prob of each domain's name after each text; ``None`` if too long."""
+        prompts = [[*self._lead, {"role": "user", "content": _shortened(text)}] for text in texts]
+        flat = iter(
+            self._context.logprobs(
+                [prompt for prompt in prompts for _ in self._names], self._names * len(prompts)
+            )
+        )
+        rows = [[next(flat) for _ in self._names] for _ in prompts]
+        return [
+            None if None in row else [value for value in row if value is not None] for row in rows
+        ]
+
+    def _usual_logprobs(self) -> list[float]:
+        """Return the mean log-prob of each name after prompts of all domains alike."""
+        others = [list(d.prompts[SHOWN:]) for d in self._context.domains.values()]
+        most = min(map(len, others), default=0)
+        texts = [text for prompts in others for text in prompts[:most]] or list(_CONTENT_FREE)
+        rows = [row for row in self._logprobs(texts) if row is not None]
+        if not rows:
+            return [0.0] * len(self._names)
+        return [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+def _lead(domains: Sequence[Domain]) -> list[Message]:
+    """Return what comes before the prompt: descriptions, and prompts of the domains by turns."""
+    descriptions = "\n".join(f"{domain.name}: {domain.description}" for domain in domains)
+    lead = [{"role": "system", "content": f"Name the domain of each message.\n\n{descriptions}"}]
+    shown = [[(text, domain.name) for text in domain.prompts[:SHOWN]] for domain in domains]
+    for pair in chain.from_iterable(zip_longest(*shown)):
+        if pair is not None:
+            text, name = pair
+            lead += [{"role": "user", "content": text}, {"role": "assistant", "content": name}]
+    return lead
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= HEAD + TAIL else f"{text[:HEAD]} … {text[-TAIL:]}"
+
+
+@hookimpl
+def drsow_routers(context: RouterContext) -> list[Router]:
+    """Offer the router."""
+    router = ModelRouter(context)
+    return [Router("model", router.route, "a language model chooses (router_model=) [strong]")]
