@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -182,7 +182,7 @@ class Plugins:
         plugin: Plugin,
         hook: str,
         kind: type[Named],
-        caller: Callable[..., list[Any]],
+        caller: pluggy.HookCaller,
         arguments: Mapping[str, object],
     ) -> list[Named]:
         try:
@@ -191,6 +191,8 @@ class Plugins:
             raise PluginError(
                 f"The plugin {plugin.name!r} ({plugin.source}) failed in {hook}: {_said(error)}."
             ) from error
+        if caller.get_hookimpls() and not answers:
+            answers = [None]  # which pluggy leaves out
         values: list[Named] = []
         for answer in answers:
             if not isinstance(answer, (list, tuple)) or not all(
