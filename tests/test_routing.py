@@ -136,20 +136,20 @@ def test_one_domain_without_a_router_is_applied_to_all(strong: str, weak: str, p
     assert [r.domain for r in drsow.score(PROMPTS, RESPONSES)] == ["law"] * 5
 
 
-def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str) -> None:
-    drsow = DrSoW(strong, weak, router="column")
-    rewards = drsow.score(["A?"] * 3, ["B."] * 3, domains=["safety", None, "chat"])
-    assert [r.domain for r in rewards] == ["safety", None, "chat"]
+def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str, plugin: str) -> None:
+    drsow = DrSoW(strong, weak, router="column", plugin=plugin)
+    rewards = drsow.score(["A?"] * 3, ["B."] * 3, domains=["law", None, "chat"])
+    assert [r.domain for r in rewards] == ["law", None, "chat"]
     assert rewards[1].reward == pytest.approx(rewards[2].reward, abs=1e-5)
     assert abs(rewards[0].reward - rewards[1].reward) > 1e-3  # type: ignore[operator]
-    with pytest.raises(DataError, match=r"row 1: Unknown domain 'sfety'. Did you mean 'safety'"):
-        drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat", "sfety"])
-    null = drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat", "sfety"], on_error="null")
+    with pytest.raises(DataError, match=r"row 1: Unknown domain 'lw'. Did you mean 'law'"):
+        drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat", "lw"])
+    null = drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat", "lw"], on_error="null")
     assert null[0].reward is not None and null[1].reward is None
     assert null[1].reason and null[1].reason.startswith("bad row: Unknown domain")
     with pytest.raises(DataError, match="domains has 1 entries for 2 prompts"):
         drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat"])
-    with pytest.raises(ConfigError, match="no router"):
+    with pytest.raises(ConfigError, match="open the pair with router"):
         DrSoW(strong, weak).score(["A?"], ["B."], domains=["chat"])
 
 
