@@ -136,10 +136,13 @@ def _complete(report: Report, inputs: list[str], output: str, ours: dict[str, An
     }
     if len(inputs) == 1:
         options["input"] = options["input"][0]
-    for name in ("", "_adapter", "_tokenizer", "_template"):
-        for key in (f"{side}{name}" for side in SIDES):
-            if isinstance(options.get(key), str) and options[key] not in ("demo", "none"):
-                options[key] = _absolute(options[key])
+    files = ("adapter", "tokenizer", "template")
+    keys = [*SIDES, "router_model", *(f"{side}_{n}" for side in (*SIDES, "router") for n in files)]
+    for key in keys:
+        if isinstance(options.get(key), str) and options[key] not in ("demo", "none", *SIDES):
+            options[key] = _absolute(options[key])
+    if "plugin" in options:
+        options["plugin"] = [_absolute(name) for name in options["plugin"]]
     called = Path(sys.argv[0]).name == "drsow"
     return report.with_values(
         options=options,
