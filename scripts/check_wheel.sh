@@ -14,9 +14,10 @@ wheel=$(echo "$work"/dist/drsow_plugin-*.whl)
 import pathlib, subprocess, sys, zipfile
 packed = {n for n in zipfile.ZipFile(sys.argv[1]).namelist() if ".dist-info/" not in n}
 tracked = subprocess.run(
-    ["git", "ls-files", "drsow_plugin", "tasks"], capture_output=True, text=True, check=True
+    ["git", "ls-files", "drsow_plugin", "hooks", "tasks"], capture_output=True, text=True, check=True
 ).stdout.split()
-expected = {f"drsow_plugin/{n}" if n.startswith("tasks/") else n for n in tracked}
+mapped = ("hooks/", "tasks/")
+expected = {f"drsow_plugin/{n}" if n.startswith(mapped) else n for n in tracked}
 if packed != expected:
     sys.exit(f"wheel and tree differ: {sorted(packed ^ expected)}")
 print(f"{pathlib.Path(sys.argv[1]).name}: {len(packed)} files, as in the tree")
@@ -33,4 +34,9 @@ PY
 "$work/env/bin/drsow" enable
 "$work/env/bin/lm_eval" --model dummy --tasks llmbar --limit 2 2>/dev/null | grep '^|llmbar '
 "$work/env/bin/drsow" annotate --help >/dev/null
+cp -r "$root/examples/plugin-legal" "$work/plugin-legal"
+"$work/env/bin/python" -m pip --disable-pip-version-check install -q "$work/plugin-legal"
+"$work/env/bin/drsow" plugins | grep 'domain legal, router legal'
+echo 'Can my landlord raise the rent?' | "$work/env/bin/drsow" route --router legal --json |
+  grep '"domain": "legal"'
 "$work/env/bin/drsow" status

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hub_server import READER, TOKEN
+from test_routing import PLUGIN, pairs
 
+from drsow_plugin import Annotator
 from drsow_plugin.publishing import card
 from drsow_plugin.publishing import readme as readmes
+from drsow_plugin.publishing.places import without_places
 from drsow_plugin.publishing.publish import size_category
 
 REPO = "tester/labelled"
@@ -150,6 +154,23 @@ def test_a_quoted_prompt_cannot_end_the_section_or_its_code_block() -> None:
     domain = {"name": "x", "instruction": f"````\n{readmes.END}\n", "examples": ["`a`", {"q": 1}]}
     text = card.render_section(report(domains=[domain]), published)
     assert text.count(readmes.END) == 1 and "`````text\n````" in text
+
+
+def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
+    strong: str, weak: str, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    annotate = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_column="kind")
+    annotate.run(pairs(), cache_dir=str(tmp_path / "cache"))
+    assert annotate.report is not None
+    published = card.Published(REPO, {"train": 12}, ["prompt"], [])
+    text = card.render_section(without_places(annotate.report.values), published)
+    assert "The router `mine` (mine.py, SHA-256 `" in text and str(tmp_path) not in text
+    assert "Be exact." in text and "user: Why 0?\n\nassistant: So 0." in text
+    assert "| strong-only | mine.py | both | strong model |" in text
+    assert "Prompts of `train` by domain:" in text and "In `train` it agrees with 80.0" in text
+    assert "None" not in text
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from drsow_plugin.publishing.markdown import as_json, conversation, fence, settings, short, table
 from drsow_plugin.publishing.readme import BEGIN, END
 
 FOLDER = "drsow"  # of the repository, for what belongs to the card
@@ -51,27 +51,17 @@ def render_section(report: Mapping[str, Any], published: Published) -> str:
         published=published,
         folder=FOLDER,
         source=_input(report.get("input")),
-        sides=_table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
-        scoring=_settings(pair.get("scoring"), _SCORING),
-        annotation=_settings(report.get("annotation"), _ANNOTATION),
-        counts=_table([_counts("split", name, split) for name, split in splits.items()]),
-        accuracies=_table([_accuracy("split", name, split) for name, split in splits.items()]),
-        groups={
-            name: _table(
-                [
-                    {
-                        **_counts("group", group, found),
-                        **_accuracy("group", group, found),
-                        **_margins("group", group, found),
-                    }
-                    for group, found in split["groups"].items()
-                ]
-            )
-            for name, split in splits.items()
-            if split.get("groups")
-        },
-        margins=_table([_margins("split", name, split) for name, split in splits.items()]),
-        columns=_table(
+        sides=table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
+        scoring=settings(pair.get("scoring"), _SCORING),
+        annotation=settings(report.get("annotation"), _ANNOTATION),
+        counts=table([_counts("split", name, split) for name, split in splits.items()]),
+        accuracies=table([_accuracy("split", name, split) for name, split in splits.items()]),
+        groups=_parts("group", splits),
+        by_domain=_parts("domain", splits),
+        routing=_routing(report.get("routing"), splits),
+        domains=table([_domain(domain) for domain in report.get("domains") or []]),
+        margins=table([_margins("split", name, split) for name, split in splits.items()]),
+        columns=table(
             [
                 {"column": f"`{name}`", "holds": said}
                 for name, said in (report.get("columns") or {}).items()
@@ -94,57 +84,9 @@ def _template() -> jinja2.Template:
         undefined=jinja2.ChainableUndefined,
         finalize=lambda value: "" if value is None else value,
     )
-    environment.filters |= {"fence": _fence, "json": _json}
+    environment.filters |= {"conversation": conversation, "fence": fence, "json": as_json}
     source = resources.files("drsow_plugin.publishing").joinpath("dataset_card.md")
     return environment.from_string(source.read_text(encoding="utf-8"))
-
-
-def _fence(text: object, language: str = "text") -> str:
-    """Return a code block whose fence is longer than any run of back-ticks in the text."""
-    ticks = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", str(text)))])
-    return f"{ticks}{language}\n{text}\n{ticks}"
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _table(rows: Iterable[Mapping[str, object]], *, transpose: bool = False) -> str:
-    """Return a Markdown table without the columns that are empty in every row.
-
-    Args:
-        rows: Cells by name of the column; the first column names the row.
-        transpose: Whether each row is written as a column.
-
-    Returns:
-        The table, or nothing where nothing but the names of the rows is known.
-    """
-    listed = [dict(row) for row in rows]
-    names = list(dict.fromkeys(name for row in listed for name in row))
-    names = [name for name in names if any(row.get(name) not in (None, "") for row in listed)]
-    if len(names) < 2:
-        return ""
-    grid: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in listed)]
-    if transpose:
-        grid = [list(column) for column in zip(*grid, strict=True)]
-    lines = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in grid]
-    return "\n".join([lines[0], "|" + " --- |" * len(grid[0]), *lines[1:]])
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return " ".join(str(value).replace("|", "\\|").split())
-
-
-def _settings(found: Mapping[str, Any] | None, names: Iterable[str]) -> str:
-    """Return the settings that are known as ``name value`` in one line."""
-    known = {name: (found or {}).get(name) for name in names}
-    return ", ".join(f"`{k}={_plain(v)}`" for k, v in known.items() if v is not None)
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _input(name: str | None) -> str | None:
@@ -169,12 +111,12 @@ def _side(side: Mapping[str, Any], name: str) -> dict[str, object]:
         ),
         "adapter revision": side.get("adapter_revision"),
         "template": template and PurePath(template).name,
-        "template SHA-256": _short(side.get("template_sha256")),
+        "template SHA-256": short(side.get("template_sha256")),
         "max_length": side.get("max_length"),
         "files, SHA-256": (
             isinstance(files, Mapping)
             and ", ".join(
-                f"{PurePath(file).name} {_short(digest)}" for file, digest in files.items()
+                f"{PurePath(file).name} {short(digest)}" for file, digest in files.items()
             )
         )
         or None,
@@ -185,10 +127,6 @@ def _model(source: str | None, local: bool) -> str | None:
     if source is None:
         return None
     return f"`{PurePath(source).name}`" if local else f"[{source}](https://huggingface.co/{source})"
-
-
-def _short(digest: str | None) -> str | None:
-    return f"`{digest[:12]}`" if digest else None
 
 
 def _counts(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, object]:
@@ -208,6 +146,58 @@ def _accuracy(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, objec
         "pick the longer": _percent(split.get("longer")),
         "rows compared": accuracy.get("n"),
         "ties": accuracy.get("ties"),
+    }
+
+
+def _parts(kind: str, splits: Mapping[str, Any]) -> dict[str, str]:
+    """Return for each split a table of its groups, or of its domains."""
+    return {
+        name: table(
+            [
+                {
+                    **_counts(kind, part, found),
+                    **_accuracy(kind, part, found),
+                    **_margins(kind, part, found),
+                }
+                for part, found in split[f"{kind}s"].items()
+            ]
+        )
+        for name, split in splits.items()
+        if split.get(f"{kind}s")
+    }
+
+
+def _routing(routing: Mapping[str, Any] | None, splits: Mapping[str, Any]) -> str | None:
+    """Return a sentence on what sent the prompts to domains, and how well."""
+    if not routing:
+        return None
+    if routing.get("router") is None:
+        said = "All prompts were taken for one domain."
+    else:
+        plugin = routing.get("plugin") or {}
+        origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
+        origin = origin or f"{PurePath(plugin.get('name', '')).name}"
+        said = f"The router `{routing['router']}` ({origin}, SHA-256 {short(plugin.get('sha256'))})"
+        said += " sent each prompt to a domain."
+    given = settings(routing, ("domain_parts", "domain_side", "domain_shots"))
+    said += f" {given}." if given else ""
+    for name, split in splits.items():
+        if split.get("agreement"):
+            number = f"{split['agreement']['n']:,}"
+            said += f" In `{name}` it agrees with {_percent(split['agreement'])} of the {number} "
+            said += "domains that the data names."
+    return said
+
+
+def _domain(domain: Mapping[str, Any]) -> dict[str, object]:
+    plugin = domain.get("plugin") or {}
+    origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
+    return {
+        "domain": domain["name"],
+        "from": origin or PurePath(plugin.get("name", "")).name,
+        "applied by default": domain.get("parts"),
+        "to": domain.get("side") and {"both": "both models"}.get(domain["side"], "strong model"),
+        "examples a prompt gets": domain.get("shots"),
     }
 
 
