@@ -66,7 +66,7 @@ def test_the_labelling_examples_run(checkout: Path) -> None:
     python = BLOCKS[block("import Annotator")] + BLOCKS[block("annotate.run(data)")]
     out = printed(python)
     assert "11 is a prime number." in out and "rows              6" in out
-    commands = BLOCKS[block("drsow annotate examples")].strip().splitlines()
+    commands = BLOCKS[block("drsow annotate --config labelled")].strip().splitlines()
     assert len(commands) == 2
     for command in commands:
         name, *arguments = shlex.split(command, comments=True)
@@ -75,6 +75,19 @@ def test_the_labelling_examples_run(checkout: Path) -> None:
         assert result.exit_code == 0, result.output
         figures = re.findall(r"(?m)^  .*", out)
         assert figures == re.findall(r"(?m)^  .*", result.stdout)
+
+
+def test_the_routed_example_runs(checkout: Path) -> None:
+    commands = BLOCKS[block("--router keyword \\")].replace("\\\n", " ").strip().splitlines()
+    name, *arguments = shlex.split(commands[1])
+    assert name == "drsow" and arguments[0] == "annotate"
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    rows = datasets.load_dataset("routed", cache_dir=str(checkout / "hf"))["train"]
+    assert set(rows["drsow_domain"]) <= {"safety", "reasoning", "chat"}
+    (tried,) = re.findall(r"`echo '(.*)' \| drsow route (.*?)`", README)
+    result = CliRunner().invoke(main, ["route", *shlex.split(tried[1])], input=tried[0])
+    assert result.exit_code == 0 and "safety" in result.output
 
 
 def test_every_option_is_named() -> None:
