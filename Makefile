@@ -17,6 +17,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy hooks
 	$(BIN)/lint-imports
 
 wheel: $(VENV)/.installed

@@ -26,7 +26,7 @@ should; this one did well on the rows that the built-in rules were tuned on."""
 HEAD, TAIL = 600, 200
 """Characters that are read of a longer turn, at its beginning and at its end."""
 
-FALLBACK = "chat"
+FALLBACK, NO_DOMAIN = "chat", "no domain"
 CONFIDENCE = 0.4
 """Least probability at which a choice is kept, if ``router_confidence`` does not say it."""
 
@@ -59,7 +59,9 @@ class ModelRouter:
     def _chosen(self, logprobs: list[float] | None, usual: list[float]) -> Route:
         fallback = FALLBACK if FALLBACK in self._names else None
         if logprobs is None:
-            return Route(fallback, None, f"router: too long for its model, so {fallback}")
+            return Route(
+                fallback, None, f"router: too long for its model, so {fallback or NO_DOMAIN}"
+            )
         margins = [own - other for own, other in zip(logprobs, usual, strict=True)]
         weights = [math.exp(margin - max(margins)) for margin in margins]
         best = max(range(len(weights)), key=weights.__getitem__)
@@ -70,7 +72,7 @@ class ModelRouter:
             fallback,
             confidence,
             f"router: {self._names[best]} at {confidence:.2f} is below the confidence of "
-            f"{self._least:g}, so {fallback}",
+            f"{self._least:g}, so {fallback or NO_DOMAIN}",
         )
 
     def _logprobs(self, texts: Sequence[str]) -> list[list[float] | None]:
