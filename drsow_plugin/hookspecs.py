@@ -45,8 +45,8 @@ class RouterInput:
 
     Attributes:
         messages: The conversation.
-        known: The domain that the data names for it, in the column or lm-eval field
-            ``domain_column``, or ``None``.
+        known: What the data says of its domain, in the column or lm-eval field
+            ``domain_column``; ``None`` if nothing, and for a router without ``uses_known``.
     """
 
     messages: Sequence[Message]
@@ -87,11 +87,13 @@ class Router:
             a :class:`Route`, which can say more. The answer for a prompt must not depend on
             the others. May be called from several threads, and in several processes.
         description: One sentence for the people who choose.
+        uses_known: Whether it goes by ``known``, as well as by the messages.
     """
 
     name: str
     route: Callable[[Sequence[RouterInput]], Sequence[str | Route | None]]
     description: str = ""
+    uses_known: bool = False
 
 
 class Specs:

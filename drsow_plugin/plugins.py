@@ -8,7 +8,6 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,8 @@ from drsow_plugin.hookspecs import HOOKS, PROJECT, Router, RouterContext, Specs
 
 Named = TypeVar("Named", Domain, Router)
 
+_FILE = "drsow_file_"
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -33,25 +34,19 @@ class Plugin:
             module that was named.
         version: Of the distribution; empty likewise.
         module: The module, or the object, that holds its hooks.
+        sha256: Hash of the Python files that it consists of: of its package, where it is in one.
     """
 
     name: str
     origin: str
     version: str
     module: Any
+    sha256: str
 
     @property
     def source(self) -> str:
         """Where it came from, for people."""
         return f"{self.origin} {self.version}" if self.origin else self.name
-
-    @cached_property
-    def sha256(self) -> str:
-        """A hash of the plugin's Python files: its module, or all of its package."""
-        digest = hashlib.sha256()
-        for path in _files(self.module):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        return digest.hexdigest()
 
     def describe(self) -> dict[str, str]:
         """Return what identifies the plugin, as plain values."""
@@ -63,17 +58,28 @@ class Plugin:
         }
 
 
-def _files(module: Any) -> list[Path]:
-    """Return the Python files of a module, or of the package that it is or is directly in."""
+_hashes: dict[str, str] = {}
+"""Of modules that stay imported: what was loaded counts, not what the file became since."""
+
+
+def _sha256(module: Any) -> str:
+    """Return a hash of the Python files of a plugin, as they were when it was first loaded."""
     if not isinstance(module, ModuleType):
-        module = sys.modules.get(type(module).__module__)
+        owner = module if isinstance(module, type) else type(module)
+        module = sys.modules.get(owner.__module__)
     file = getattr(module, "__file__", None)
-    if file is None:
-        return []
-    package = getattr(module, "__package__", "")
-    if package and package == module.__name__:
-        return sorted(Path(file).parent.rglob("*.py"))
-    return [Path(file)]
+    if module is None or file is None:
+        return ""
+    if module.__name__ not in _hashes:
+        if module.__name__.startswith(_FILE):
+            return hashlib.sha256(Path(file).read_bytes()).hexdigest()  # read anew each time
+        digest = hashlib.sha256()
+        folder = Path(file).parent
+        for path in sorted(folder.rglob("*.py")) if module.__package__ else [Path(file)]:
+            name = str(path.relative_to(folder))
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        _hashes[module.__name__] = digest.hexdigest()
+    return _hashes[module.__name__]
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Plugins:
             for point in sorted(points, key=lambda point: (point.name, point.value)):
                 self._load_installed(point)
         for name in named:
-            self._add(Plugin(name, "", "", _import(name)))
+            self._add(_named(name, _import(name)))
         self.domains: dict[str, Offer] = self._collect("drsow_domains", Domain)
 
     def add(self, module: Any, name: str) -> None:
@@ -115,7 +121,7 @@ class Plugins:
         Raises:
             PluginError: As when plugins are loaded.
         """
-        self._add(Plugin(name, "", "", module))
+        self._add(_named(name, module))
         self.domains = self._collect("drsow_domains", Domain)
 
     def routers(self, context: RouterContext) -> dict[str, Offer]:
@@ -139,7 +145,7 @@ class Plugins:
                 f"The plugin {point.name!r} ({point.value}) of {origin} {version} cannot be "
                 f"loaded: {_said(error)}. Mend or uninstall {origin}."
             ) from error
-        self._add(Plugin(point.name, origin, version, module))
+        self._add(Plugin(point.name, origin, version, module, _sha256(module)))
 
     def _add(self, plugin: Plugin) -> None:
         if plugin.name in self.loaded:
@@ -206,6 +212,10 @@ class Plugins:
         return values
 
 
+def _named(name: str, module: Any) -> Plugin:
+    return Plugin(name, "", "", module, _sha256(module))
+
+
 def _check_hooks(plugin: Plugin) -> None:
     """Check that what looks like a hook is one, and is marked.
 
@@ -251,7 +261,7 @@ def _import(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
-    name = f"drsow_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_FILE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python file")

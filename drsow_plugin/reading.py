@@ -19,6 +19,7 @@ from drsow_plugin.records import (
     SideName,
     TokenPair,
 )
+from drsow_plugin.routing_config import COLUMN
 
 if TYPE_CHECKING:
     from drsow_plugin.routing import Routing
@@ -99,6 +100,8 @@ class Reader:
                 )
             return rows
 
+        if domains is None and self._routing.config.router == COLUMN:
+            raise ConfigError("router=column goes by the domains= of the prompts; give them.")
         known = [None] * len(rows) if domains is None else domains
         for index, name in enumerate(known):
             problem = self._routing.problem_with(name)
@@ -107,7 +110,10 @@ class Reader:
             if problem and rows[index].problem is None:
                 rows[index] = replace(rows[index], problem=f"{BAD_ROW}: {problem}")
         readable = [index for index, row in enumerate(rows) if row.problem is None]
-        inputs = [RouterInput(rows[index].messages, known[index] or None) for index in readable]
+        inputs = [
+            RouterInput(tuple(dict(m) for m in rows[index].messages), known[index] or None)
+            for index in readable
+        ]
         for index, route in zip(readable, self._routing.route(inputs), strict=True):
             rows[index] = replace(rows[index], route=route)
         return rows

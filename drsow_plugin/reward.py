@@ -252,6 +252,11 @@ class DrSoW:
         )
 
     @property
+    def uses_known_domains(self) -> bool:
+        """Whether a reward depends on the ``domains`` given with a prompt."""
+        return self._routing is not None and self._routing.uses_known
+
+    @property
     def devices(self) -> dict[SideName, str]:
         """Where each side's weights go."""
         return {name: side.device for name, side in self._sides.items()}

@@ -30,13 +30,18 @@ class RouterModel:
         self._shared = shared
         self._batching = batching
 
-    @cached_property
+    @property
     def side(self) -> Side:
         """The opened model.
 
         Raises:
             ConfigError: None was named, or it is not there or cannot be used.
         """
+        with self._shared.lock:
+            return self._side
+
+    @cached_property
+    def _side(self) -> Side:
         if self._config is None:
             raise ConfigError("it asks a model, and none was named. Give router_model=….")
         return Side("router", self._config, self._shared, _SCORING, self._batching)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from drsow_plugin.domains import Domain, condition
@@ -12,10 +13,7 @@ from drsow_plugin.errors import ConfigError, DrSoWError, PluginError, unknown_na
 from drsow_plugin.hookspecs import Router, RouterContext, RouterInput
 from drsow_plugin.plugins import Offer, Plugins
 from drsow_plugin.records import Message, Prompt, Route, SideName
-from drsow_plugin.routing_config import RoutingConfig
-
-COLUMN = "column"
-"""The router that goes by what the data names."""
+from drsow_plugin.routing_config import COLUMN, RoutingConfig
 
 LogProbs = Callable[[Sequence[Prompt], Sequence[str]], list[float | None]]
 
@@ -57,6 +55,11 @@ class Routing:
                 raise ConfigError(unknown_name("router", config.router, routers))
             self._offer = routers[config.router]
 
+    @property
+    def uses_known(self) -> bool:
+        """Whether routes depend on what the data names, not on the prompts alone."""
+        return self._offer is not None and bool(self._offer.value.uses_known)
+
     def problem_with(self, known: str | None) -> str | None:
         """Return why the router cannot go by what the data names, or ``None`` if it can."""
         if self.config.router != COLUMN or not known or known in self.domains:
@@ -72,6 +75,8 @@ class Routing:
         """
         if self._offer is None:
             return [Route(self._fixed)] * len(inputs)
+        if not self.uses_known:
+            inputs = [RouterInput(given.messages) for given in inputs]
         keys = [_key(given) for given in inputs]
         distinct = dict(zip(keys, inputs, strict=True))
         if not distinct:
@@ -87,7 +92,7 @@ class Routing:
         try:
             answers = list(router.route(inputs))
         except DrSoWError as error:
-            raise type(error)(f"{name}: {error}") from error
+            raise PluginError(f"{name}: {error}") from error
         except Exception as error:
             raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
         if len(answers) != len(inputs):
@@ -99,6 +104,13 @@ class Routing:
 
     def _checked(self, name: str, answer: object) -> Route:
         route = answer if isinstance(answer, Route) else Route(answer)  # type: ignore[arg-type]
+        confidence = route.confidence
+        if confidence is not None:
+            if not isinstance(confidence, Real) or not 0 <= float(confidence) <= 1:
+                raise PluginError(f"{name} gave {confidence!r} as a confidence; it is from 0 to 1.")
+            route = replace(route, confidence=float(confidence))
+        if not isinstance(route.note, str):
+            raise PluginError(f"{name} gave {route.note!r:.80} as a note; it is a text.")
         if route.domain is None:
             return route
         if not isinstance(route.domain, str):
@@ -108,9 +120,6 @@ class Routing:
             )
         if route.domain not in self.domains:
             raise PluginError(f"{name}: {unknown_name('domain', route.domain, self.domains)}")
-        confidence = route.confidence
-        if confidence is not None and not (math.isfinite(confidence) and 0 <= confidence <= 1):
-            raise PluginError(f"{name} gave {confidence!r} as a confidence; it is from 0 to 1.")
         return route
 
     def conditioned(
@@ -138,6 +147,9 @@ class Routing:
             "domains": [
                 {
                     **self.domains[name].describe(),
+                    "parts": self.config.domain_parts or self.domains[name].parts,
+                    "side": self.config.domain_side or self.domains[name].side,
+                    "shots": self.config.domain_shots or self.domains[name].shots,
                     "plugin": self.plugins.domains[name].plugin.describe(),
                 }
                 for name in on
@@ -146,8 +158,12 @@ class Routing:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that decides a route and what it does, but for the router's model."""
+        plugin = dict((self._offer and self._offer.plugin.describe()) or {})
+        if not plugin.get("origin"):
+            plugin.pop("name", None)  # a file counts by what is in it, wherever it lies
         return {
             **self.describe(),
+            "plugin": plugin,
             "domains": {name: domain.describe() for name, domain in sorted(self.domains.items())},
             "on": sorted(self._on),
         }

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypedDict, cast, get_args
 
 from drsow_plugin.domains import DomainParts, DomainSide
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.model_config import SIDE_OPTIONS, ModelConfig, model_options, parse_model
 from drsow_plugin.values import parse_choice, parse_positive
+
+COLUMN = "column"
+"""The router that goes by what the data names."""
 
 OF_THE_PAIR = ("strong", "weak")
 _SHARED = ("dtype", "device", "device_map", "attn_implementation")
@@ -85,13 +90,14 @@ def parse_routing(options: Mapping[str, Any]) -> RoutingConfig:
     Raises:
         ConfigError: A value is invalid, or has no effect.
     """
-    given = {f.name: options[f.name] for f in fields(RoutingConfig) if options.get(f.name)}
+    names = [*(f.name for f in fields(RoutingConfig)), *OWN]
+    given = {name: options[name] for name in names if options.get(name) is not None}
     if given.get("router") == "none":
         del given["router"]
     config = RoutingConfig(
         router=_name("router", given.get("router")),
-        domains=_names("domains", given.get("domains")) or None,
-        plugin=_names("plugin", given.get("plugin")),
+        domains=_names("domains", given["domains"]) if "domains" in given else None,
+        plugin=_names("plugin", given["plugin"]) if "plugin" in given else (),
         domain_column=_name("domain_column", given.get("domain_column")),
         domain_parts=cast(Any, _choice("domain_parts", given, get_args(DomainParts))),
         domain_side=cast(Any, _choice("domain_side", given, get_args(DomainSide))),
@@ -99,10 +105,11 @@ def parse_routing(options: Mapping[str, Any]) -> RoutingConfig:
         router_model=_router_model(options),
         router_confidence=_probability(options.get("router_confidence")),
     )
-    idle = [name for name in given if name not in ("router", "domains")]
-    idle += [name for name in OWN if options.get(name) is not None]
-    if idle and not config.is_on:
-        raise ConfigError(f"{idle[0]} has no effect without router=… or domains=….")
+    for name in given:
+        if name not in ("router", "domains") and not config.is_on:
+            raise ConfigError(f"{name} has no effect without router=… or domains=….")
+        if name.startswith(("router_", "domain_column")) and config.router is None:
+            raise ConfigError(f"{name} has no effect without router=….")
     return config
 
 
@@ -124,7 +131,10 @@ def routing_options(config: RoutingConfig) -> dict[str, Any]:
 
 
 def _router_model(options: Mapping[str, Any]) -> str | ModelConfig:
-    source = options.get("router_model") or "strong"
+    source = options.get("router_model")
+    source = "strong" if source is None else source
+    if not isinstance(source, (str, os.PathLike)) or not str(source):
+        raise ConfigError(f"router_model is strong, weak or a model, got {source!r:.80}.")
     if source not in OF_THE_PAIR:
         return parse_model("router", source, options, _SHARED)
     for name in OWN:
@@ -148,14 +158,14 @@ def _name(option: str, value: object) -> str | None:
 
 def _names(option: str, value: object) -> tuple[str, ...]:
     """Return names, given as a list or as one text with commas or plus signs between them."""
-    if value is None:
-        return ()
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).is_file()):
+        value = [os.fspath(value)]
     listed = re.split(r"[,+]", value) if isinstance(value, str) else value
     if not isinstance(listed, (list, tuple)) or not all(isinstance(n, str) for n in listed):
         raise ConfigError(f"{option} is a list of names, or a text such as a+b, got {value!r:.80}.")
-    names = tuple(part.strip() for name in listed for part in re.split(r"[,+]", name))
-    if not all(names) or len(set(names)) < len(names):
-        raise ConfigError(f"{option}: a name is empty or given twice in {value!r:.80}.")
+    names = tuple(name.strip() for name in listed)
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise ConfigError(f"{option}: a name is missing or given twice in {value!r:.80}.")
     return names
 
 

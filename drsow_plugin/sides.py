@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ class Shared:
     def __init__(self) -> None:
         self.read: dict[ModelConfig, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
         self.weights: dict[ModelConfig, Weights] = {}
+        self.lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,14 @@ class Side:
         start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
         return _overflow(pair, self.max_length, self._scoring, f"{where}, {self.name} model", start)
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
         """The engine that scores this side; loads the weights on first use."""
+        with self._shared.lock:  # threads that come together load them once
+            return self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
         key = self._files_key()
         if key not in self._shared.weights:
             self._shared.weights[key] = Weights(self.name, self._config, self._source)

@@ -15,4 +15,5 @@ def route(prompts: Sequence[RouterInput]) -> list[str | None]:
 @hookimpl
 def drsow_routers() -> list[Router]:
     """Offer the router."""
-    return [Router("column", route, "the data says it: domain_column=… [domain]")]
+    said = "the data says it: domain_column=… [domain]"
+    return [Router("column", route, said, uses_known=True)]

@@ -58,22 +58,17 @@ class ModelRouter:
 
     def _chosen(self, logprobs: list[float] | None, usual: list[float]) -> Route:
         fallback = FALLBACK if FALLBACK in self._names else None
+        where = fallback or NO_DOMAIN
         if logprobs is None:
-            return Route(
-                fallback, None, f"router: too long for its model, so {fallback or NO_DOMAIN}"
-            )
+            return Route(fallback, None, f"router: too long for its model, so {where}")
         margins = [own - other for own, other in zip(logprobs, usual, strict=True)]
         weights = [math.exp(margin - max(margins)) for margin in margins]
         best = max(range(len(weights)), key=weights.__getitem__)
         confidence = weights[best] / sum(weights)
         if confidence >= self._least:
             return Route(self._names[best], confidence)
-        return Route(
-            fallback,
-            confidence,
-            f"router: {self._names[best]} at {confidence:.2f} is below the confidence of "
-            f"{self._least:g}, so {fallback or NO_DOMAIN}",
-        )
+        note = f"router: no domain at a confidence of {self._least:g} or more, so {where}"
+        return Route(fallback, confidence, note)
 
     def _logprobs(self, texts: Sequence[str]) -> list[list[float] | None]:
         """Return the log-prob of each domain's name after each text; ``None`` if too long."""

@@ -171,6 +171,12 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
     assert "| strong-only | mine.py | both | strong model |" in text
     assert "Prompts of `train` by domain:" in text and "In `train` it agrees with 80.0" in text
     assert "None" not in text
+    only = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_parts="examples")
+    only.run(pairs(), cache_dir=str(tmp_path / "cache"))
+    assert only.report is not None
+    values = only.report.with_values(command=f"drsow annotate --plugin a.b+{plugin} x")
+    text = card.render_section(without_places(values.values), published)
+    assert "Be exact." not in text and "So 0." in text and "--plugin a.b+mine.py" in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from drsow_plugin import Domain, PluginError, Route, Router, RouterInput, hookimpl
+from drsow_plugin.errors import NonFiniteError
 from drsow_plugin.hookspecs import RouterContext
 from drsow_plugin.plugins import Plugins
 from drsow_plugin.routing import Routing
@@ -84,6 +85,10 @@ def raising(prompts: object) -> list[str]:
     raise KeyError("lost")
 
 
+def out_of_range(prompts: object) -> list[str]:
+    raise NonFiniteError("a log-prob came out as nan", 0)
+
+
 @pytest.mark.parametrize(
     ("route", "said"),
     [
@@ -94,6 +99,9 @@ def raising(prompts: object) -> list[str]:
         (lambda prompts: 5, "failed: TypeError"),
         (lambda prompts: [Route("law", 1.5)] * 2, "gave 1.5 as a confidence"),
         (lambda prompts: [Route("law", float("nan"))] * 2, "gave nan as a confidence"),
+        (lambda prompts: [Route("law", "0.9")] * 2, "gave '0.9' as a confidence"),
+        (lambda prompts: [Route("law", note=3)] * 2, "gave 3 as a note"),
+        (out_of_range, "came out as nan"),
     ],
 )
 def test_a_router_that_goes_wrong_is_named_with_its_plugin(
@@ -245,13 +253,45 @@ def test_what_identifies_a_plugin_changes_with_its_file(file: Path) -> None:
     assert Plugins([str(file)], installed=False).domains["law"].plugin.sha256 != before
 
 
+def test_a_plugin_in_a_package_is_identified_by_the_whole_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = []
+    for number, rules in enumerate(("A = 1\n", "A = 2\n")):
+        package = tmp_path / str(number) / f"routing_rules_{number}"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "router.py").write_text(f"from routing_rules_{number}.rules import A\n" + FILE)
+        (package / "rules.py").write_text(rules)
+        monkeypatch.syspath_prepend(str(package.parent))
+        name = f"routing_rules_{number}.router"
+        hashes.append(Plugins([name], installed=False).loaded[name].sha256)
+        (package / "rules.py").write_text("A = 3\n")  # which is not what runs
+        assert Plugins([name], installed=False).loaded[name].sha256 == hashes[-1]
+    assert hashes[0] != hashes[1]
+
+
+def test_only_a_router_that_says_so_is_told_what_the_data_names() -> None:
+    for uses in (False, True):
+
+        class Telling:
+            @hookimpl
+            def drsow_routers(self, uses: bool = uses) -> list[Router]:
+                return [Router("tells", lambda ps: [p.known for p in ps], uses_known=uses)]
+
+        plugins = loaded(plugin([CHAT, LAW]), Telling())
+        routing = Routing(parse_routing({"router": "tells"}), no_model, plugins)
+        inputs = [RouterInput([{"role": "user", "content": "a"}], n) for n in ("law", "chat")]
+        expected = ["law", "chat"] if uses else [None, None]
+        assert [found.domain for found in routing.route(inputs)] == expected
+
+
 def test_built_in_plugins_come_through_the_entry_points_of_this_distribution() -> None:
     plugins = Plugins()
     assert {plugin.origin for plugin in plugins.loaded.values()} == {"drsow-plugin"}
     routers = plugins.routers(RouterContext({}, no_model))
     assert set(routers) == {"column", "keyword", "model"}
-    sources = {offer.plugin.sha256 for offer in routers.values()}
-    assert len(sources) == 3
+    assert all(offer.plugin.sha256 for offer in routers.values())
     assert not Plugins(installed=False).loaded
 
 

@@ -149,6 +149,8 @@ def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str, plug
     assert null[1].reason and null[1].reason.startswith("bad row: Unknown domain")
     with pytest.raises(DataError, match="domains has 1 entries for 2 prompts"):
         drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat"])
+    with pytest.raises(ConfigError, match="goes by the domains= of the prompts"):
+        drsow.score(["A?"], ["B."])
     with pytest.raises(ConfigError, match="open the pair with router"):
         DrSoW(strong, weak).score(["A?"], ["B."], domains=["chat"])
 
@@ -170,6 +172,11 @@ def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str, plug
         ({"router": "keyword", "domains": "chat+chat"}, "given twice"),
         ({"router": "keyword", "domains": ["chat", 3]}, "domains is a list of names"),
         ({"router": ["keyword"]}, "router is a name"),
+        ({"router_confidence": 0}, "router_confidence has no effect without router"),
+        ({"domains": "chat", "router_confidence": 0.5}, "no effect without router=…."),
+        ({"domains": "chat", "router_model": "demo"}, "no effect without router=…."),
+        ({"router": "keyword", "domains": []}, "domains: a name is missing"),
+        ({"router": "model", "router_model": 5}, "router_model is strong, weak or a model"),
         ({"router": "keyword", "plugin": "nowhere.py"}, "no such file"),
         ({"router": "model", "router_model": "nowhere/"}, "router"),
     ],
@@ -232,6 +239,39 @@ def test_the_fingerprint_covers_all_that_routing_decides(
     assert fingerprint(router="mine", plugin=plugin) != prints[-1]
     Path(plugin).write_text(PLUGIN.replace("Be exact.", "Be kind."))
     assert fingerprint(router="mine", plugin=plugin) != prints[-1]
+
+
+def test_a_plugin_file_counts_by_what_is_in_it(
+    strong: str, weak: str, plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere+here" / "other.py"
+    moved.parent.mkdir()
+    moved.write_text(PLUGIN)
+    first = DrSoW(strong, weak, router="mine", plugin=plugin).fingerprint
+    for spelled in (str(moved), [str(moved)], moved):
+        drsow = DrSoW(strong, weak, router="mine", plugin=spelled)  # type: ignore[arg-type]
+        assert drsow.fingerprint == first
+        assert parse_pair(as_options(drsow.config)) == drsow.config
+    monkeypatch.chdir(tmp_path)
+    assert DrSoW(strong, weak, router="mine", plugin="mine.py").fingerprint == first
+
+
+def test_a_router_cannot_change_what_is_scored(strong: str, weak: str, tmp_path: Path) -> None:
+    file = tmp_path / "meddles.py"
+    file.write_text(
+        "from drsow_plugin import Router, hookimpl\n"
+        "def route(prompts):\n"
+        "    for p in prompts:\n"
+        "        p.messages[-1]['content'] = ''\n"
+        "    return ['chat'] * len(prompts)\n"
+        "@hookimpl\n"
+        "def drsow_routers():\n"
+        "    return [Router('meddles', route)]\n"
+    )
+    messages = [[{"role": "user", "content": text}] for text in PROMPTS]
+    routed = DrSoW(strong, weak, router="meddles", plugin=str(file)).score(messages, RESPONSES)
+    bare = DrSoW(strong, weak).score(messages, RESPONSES)
+    assert [r.reward for r in routed] == [r.reward for r in bare]
 
 
 def test_without_a_router_no_plugin_is_loaded(strong: str, weak: str) -> None:

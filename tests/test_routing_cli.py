@@ -134,6 +134,9 @@ def test_score_writes_the_domain(strong: str, weak: str, plugin: str) -> None:
     found = [json.loads(line) for line in by_column.stdout.splitlines()]
     assert [row["domain"] for row in found] == ["law", None, None]
     assert "no field 'kind'" in found[2]["reason"] and found[2]["reward"] is None
+    both = json.dumps({**rows[0], "domain": "mine"})
+    clash = drsow(*models, "--router", "column", "--domain-column", "kind", stdin=both)
+    assert "the line has domain already" in clash.stdout
     plain = drsow("score", "--strong", strong, "--weak", weak, stdin=stdin).stdout
     assert "domain" not in json.loads(plain.splitlines()[0])
 

@@ -57,7 +57,7 @@ def margins(results: dict[str, Any]) -> list[float]:
 
 
 def test_results_tell_of_each_domain(strong: str, weak: str, plugin: str, file: Path) -> None:
-    results = evaluate(strong, weak, file, router="mine", plugin=plugin)
+    results = evaluate(strong, weak, file, router="mine", plugin=plugin, domain_column="domain")
     domain = Plugins([plugin]).domains["law"].value
     pair = DrSoW(strong, weak)
     for index, text in enumerate(("Is it law?", "More law.")):
@@ -84,7 +84,7 @@ def test_the_column_router_reads_the_documents(
     results = evaluate(strong, weak, file, router="column", plugin=plugin)
     found = results["config"]["drsow"]["domains"]
     assert set(found["domains"]) == {"law", "strong-only", "(none)"}
-    assert found["agreement"]["share"] == 1
+    assert found["agreement"] is None  # it would agree with itself
     with pytest.raises(DataError, match=r"'preference': the field 'sort' is to name a domain"):
         evaluate(strong, weak, file, router="column", domain_column="sort", plugin=plugin)
 
@@ -102,6 +102,18 @@ def test_our_tasks_say_which_domain_their_prompts_belong_to(strong: str, weak: s
     results = run(lm, ["llmbar_natural"], limit=8)
     agreement = results["config"]["drsow"]["domains"]["agreement"]
     assert agreement["known"] == 8 and 0.5 < agreement["share"] <= 1
+
+
+def test_a_section_without_rows_counts_for_no_domain(
+    strong: str, weak: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "part.jsonl"
+    row = {"prompt": "Q?", "chosen": "A.", "rejected": "B.", "subset": "hep-go", "id": 1}
+    file.write_text(json.dumps(row) + "\n")
+    lm = DrSoWLM(strong=strong, weak=weak, router="column", overflow="skip")
+    results = run(lm, ["rewardbench"], metadata={"data": str(file)})
+    found = results["config"]["drsow"]["domains"]["domains"]
+    assert {name: of["pairs"] for name, of in found.items()} == {"reasoning": 1}
 
 
 def test_caches_of_another_routing_are_refused(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.errors import DataError, unknown_name
-from drsow_plugin.routing_config import RoutingConfig
+from drsow_plugin.routing_config import COLUMN, RoutingConfig
 
 PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
 RESPONSES = ("responses", "completions", "generations")
@@ -34,6 +34,7 @@ class Layout:
         group: Column whose values part the summary, or ``None``.
         domain: Column that names the domain of each prompt, or ``None``.
         routed: Whether prompts are sent to domains, so that those are written.
+        compared: Whether the router is compared with that column.
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class Layout:
     group: str | None = None
     domain: str | None = None
     routed: bool = False
+    compared: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -92,12 +94,13 @@ def find_layout(columns: Sequence[str], config: LabelConfig, routing: RoutingCon
         group=config.group_column,
         domain=_domain(columns, routing),
         routed=routing.is_on,
+        compared=routing.domain_column is not None and routing.router != COLUMN,
     )
 
 
 def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
     """Return the column with the domains that the data names, if it is read."""
-    name = routing.domain_column or (DOMAIN if routing.router == "column" else None)
+    name = routing.domain_column or (DOMAIN if routing.router == COLUMN else None)
     if name is not None and name not in columns:
         raise DataError(
             f"domain_column: {unknown_name('column', name, columns)} It is to say the domain of "

@@ -17,6 +17,7 @@ from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.rows import read_ratings
 from drsow_plugin.errors import DataError
+from drsow_plugin.records import BAD_ROW
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
@@ -89,6 +90,7 @@ class Summary:
             config: How the rows are labelled.
         """
         self._layout = layout
+        self._whole = replace(layout, routed=False)  # of a part no parts are counted
         self._prefix = config.prefix
         self._rows = self._scored = self._pairs = self._swapped = self._responses = self._seen = 0
         self._dropped: Counter[str] = Counter()
@@ -128,7 +130,7 @@ class Summary:
                             f"group_column={group!r} has more than {MOST_GROUPS} values, too many "
                             "for a summary of each. Name a column with fewer."
                         )
-                    self._groups[name] = Summary(self._layout, self._config)
+                    self._groups[name] = Summary(self._whole, self._config)
                 self._groups[name]._add(values, is_usable, ratings)
 
     def describe(self) -> dict[str, Any]:
@@ -165,10 +167,12 @@ class Summary:
         domain = values[f"{self._prefix}domain"]
         name = NO_DOMAIN if domain is None else str(domain)
         if name not in self._domains:
-            self._domains[name] = Summary(replace(self._layout, routed=False), self._config)
+            self._domains[name] = Summary(self._whole, self._config)
         self._domains[name]._add(values, usable, ratings)
-        known = given[self._layout.domain][row] if self._layout.domain else None
-        if known:
+        compared = self._layout.domain if self._layout.compared else None
+        known = given[compared][row] if compared else None
+        was_read = not str(values[f"{self._prefix}status"]).startswith(BAD_ROW)
+        if known and was_read:
             self._agreement.add(float(known == domain))
 
     def _add(self, values: Mapping[str, Any], usable: bool, ratings: Ratings) -> None:

@@ -142,7 +142,10 @@ def _complete(report: Report, inputs: list[str], output: str, ours: dict[str, An
         if isinstance(options.get(key), str) and options[key] not in ("demo", "none", *SIDES):
             options[key] = _absolute(options[key])
     if "plugin" in options:
-        options["plugin"] = [_absolute(name) for name in options["plugin"]]
+        options["plugin"] = [
+            _absolute(name) if Path(name).expanduser().is_file() else name
+            for name in options["plugin"]
+        ]
     called = Path(sys.argv[0]).name == "drsow"
     return report.with_values(
         options=options,

@@ -39,18 +39,20 @@ PAIR_HELP = {
     "batch_tokens": "Most tokens in a batch. [fits the device]",
     "batch_size": "Most rows in a batch. [no limit]",
 }
-ROUTING_HELP = {
+ROUTER_HELP = {
     "router": "Sends each prompt to a domain: keyword, model, column or a plugin's. [none]",
-    "domains": "The domains that are applied, such as safety+reasoning; a single one without a "
-    "router is applied to every prompt. [all that are loaded]",
     "plugin": "A module or a Python file with domains and routers of yours; a+b for several.",
     "domain_column": "Where the data says a prompt's domain: router column goes by it, others are "
     "compared with it. [domain, for router column]",
+    "router_model": "The model that router model asks: strong, weak or another. [strong]",
+    "router_confidence": "Least probability of a choice of router model; else it is chat. [0.4]",
+}
+DOMAIN_HELP = {
+    "domains": "The domains that are applied, such as safety+reasoning; a single one without a "
+    "router is applied to every prompt. [all that are loaded]",
     "domain_parts": f"{', '.join(get_args(DomainParts))}, of every domain. [each domain's own]",
     "domain_side": "both models read the domain's parts, or the strong one. [each domain's own]",
     "domain_shots": "Most examples that a prompt gets. [each domain's own]",
-    "router_model": "The model that router model asks: strong, weak or another. [strong]",
-    "router_confidence": "Least probability of a choice of router model; else it is chat. [0.4]",
 }
 LABEL_HELP = {
     "kind": f"What the data is: {', '.join(get_args(Kind))}. [seen from the columns]",
@@ -96,7 +98,15 @@ def pair_options(command: F) -> F:
 
 def routing_options(command: F) -> F:
     """Add the options of routing to a command."""
-    for name, text in reversed(ROUTING_HELP.items()):
+    command = router_options(command)
+    for name, text in reversed(DOMAIN_HELP.items()):
+        command = _option(name, text)(command)
+    return command
+
+
+def router_options(command: F) -> F:
+    """Add the options of a router to a command."""
+    for name, text in reversed(ROUTER_HELP.items()):
         command = _option(name, text)(command)
     for name, text in reversed(SIDE_HELP.items()):
         command = _option(f"router_{name}", text, hidden=True)(command)

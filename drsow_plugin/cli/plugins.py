@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from drsow_plugin.cli.options import CONTEXT, merge_config, routing_options
+from drsow_plugin.cli.options import CONTEXT, merge_config, router_options
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import SIDE_OPTIONS, parse_model
 from drsow_plugin.prompts import as_messages
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from drsow_plugin.routing import Routing
 
 _PLACED = ("dtype", "device", "device_map", "attn_implementation")
-VALID = frozenset((*RoutingOptions.__optional_keys__, *_PLACED, "strong", "rows"))
+_OF_CONDITIONING = {"domains", "domain_parts", "domain_side", "domain_shots"}
+VALID = frozenset((*RoutingOptions.__optional_keys__, *_PLACED, "strong")) - _OF_CONDITIONING
 
 _plugin = click.option(
     "--plugin", help="A module or a Python file with domains and routers; a+b for several."
@@ -69,7 +70,7 @@ def domains(plugin: str | None, as_json: bool) -> None:
 
 @click.command(context_settings=CONTEXT)
 @click.argument("file", type=click.File("rb"), default="-")
-@routing_options
+@router_options
 @click.option("--strong", metavar="MODEL", help="The same as --router-model MODEL.")
 @click.option("--dtype", help="Of the router's model. [float32 on a CPU, else auto]")
 @click.option("--device", help="Of the router's model. [the first GPU, or the CPU]")
@@ -107,6 +108,8 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
     if config.router is None:
         raise ConfigError("Which router? Give --router keyword, for example; see drsow plugins.")
     model = config.router_model if not isinstance(config.router_model, str) else None
+    if model is None and (options.get("router_model") or "strong") == "weak":
+        raise ConfigError("router_model=weak: there is no pair here. Name the model.")
     if model is None and options.get("strong"):
         model = parse_model("router", options["strong"], options, _PLACED)
     asked = RouterModel(model, Shared(), Batching())
@@ -168,13 +171,8 @@ def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[s
     agreed = [given.known == found.domain for given, found in pairs if given.known]
     if agreed:
         yield f"agrees with the known domain: {sum(agreed) / len(agreed):.1%} of {len(agreed):,}"
-    for note, number in Counter(_kind(found.note) for found in routes if found.note).items():
-        yield f"{number:,} {note}"
-
-
-def _kind(note: str) -> str:
-    """Return a note without its figures, so that notes can be counted."""
-    return "were sent to the fallback (--json says why)" if "so " in note else note
+    for note, number in Counter(found.note for found in routes if found.note).items():
+        yield f"{number:,} with the note: {note}"
 
 
 def _load(plugin: str | None) -> Plugins:

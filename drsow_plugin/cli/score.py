@@ -13,6 +13,7 @@ from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.options import CONTEXT, EPILOG, merge_config, pair_options
 from drsow_plugin.config import OPTIONS
 from drsow_plugin.records import BAD_ROW
+from drsow_plugin.routing_config import COLUMN
 from drsow_plugin.values import parse_flag, parse_positive
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def _line(scored: dict[str, Any]) -> str:
 def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:
     routing = drsow.config.routing
     named = (DOMAIN, "domain_confidence") if routing.is_on else ()
-    column = routing.domain_column or (DOMAIN if routing.router == "column" else None)
-    taken = {*FIELDS, *named} - ({DOMAIN} if routing.router == "column" else set())
+    column = routing.domain_column or (DOMAIN if routing.router == COLUMN else None)
+    same = routing.router == COLUMN and column == DOMAIN  # what is written is what was read
+    taken = {*FIELDS, *named} - ({DOMAIN} if same else set())
     read = [_read(line, column, taken) for line in lines]
     good = [row for row in read if isinstance(row, dict)]
     known = None if column is None else [row[column] for row in good]

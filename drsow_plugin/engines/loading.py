@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ class Weights:
         with translated_errors(f"{side}={config.source!r}", config.revision):
             self.network = Network(self.model)
         self._adapted: Any = None
+        self._lock = threading.RLock()  # an adapter is on or off for all that use the weights
 
     def add_adapter(self, side: str, config: ModelConfig) -> None:
         """Put a side's PEFT adapter on top, under the side's name; it is off until used.
@@ -107,15 +109,16 @@ class Weights:
     @contextmanager
     def use(self, adapter: str | None) -> Iterator[None]:
         """Return a context in which the named side's adapter, or none, is active."""
-        if self._adapted is None:
-            yield
-        elif adapter is None:
-            with self._adapted.disable_adapter():
+        with self._lock:
+            if self._adapted is None:
                 yield
-        else:
-            self._adapted.set_adapter(adapter)
-            self._adapted.eval()
-            yield
+            elif adapter is None:
+                with self._adapted.disable_adapter():
+                    yield
+            else:
+                self._adapted.set_adapter(adapter)
+                self._adapted.eval()
+                yield
 
 
 def _quantization_config(text: str) -> Any:

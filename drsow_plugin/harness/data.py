@@ -67,6 +67,7 @@ def _placeholder() -> datasets.Dataset:
         "rejected": NO_ROWS,
         "subset": NO_ROWS,
         "id": -1,
+        "domain": None,
     }
     return datasets.Dataset.from_list([row] * int(os.environ.get("WORLD_SIZE", "1")))
 

@@ -11,6 +11,7 @@ from lm_eval.api.instance import Instance
 
 from drsow_plugin.harness.context import PreferenceInstance
 from drsow_plugin.records import Reward
+from drsow_plugin.rewardbench import NO_ROWS
 
 NO_DOMAIN = "(none)"
 
@@ -33,10 +34,13 @@ class DomainCounts:
             requests: What was scored. Two requests of a preference task for one document are a
                 pair, the chosen response first.
             rewards: What came out.
-            known: The domain that the data names for each prompt, or ``None``.
+            known: The domain that the data names for each prompt, to compare the router with,
+                or ``None``.
         """
         pairs: dict[tuple[str, int], dict[int, Reward]] = {}
         for request, reward, label in zip(requests, rewards, known, strict=True):
+            if (request.doc or {}).get("subset") == NO_ROWS:
+                continue  # stands for a section without rows
             document = (str(request.task_name), int(request.doc_id or 0))
             first = document not in pairs
             scored = pairs.setdefault(document, {})

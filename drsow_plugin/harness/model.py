@@ -16,8 +16,10 @@ from lm_eval.api.registry import register_model
 from drsow_plugin.config import parse_pair
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
+from drsow_plugin.harness.data import DOMAINS
 from drsow_plugin.harness.domains import DomainCounts
 from drsow_plugin.reward import DrSoW
+from drsow_plugin.routing_config import COLUMN
 
 if TYPE_CHECKING:
     import torch
@@ -121,10 +123,13 @@ class DrSoWLM(LM):
             _check_distinct(contexts)
         prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
         responses = [request.args[1] for request in requests]
-        known = self._known_domains(requests) if self.drsow.config.routing.is_on else None
+        routed = self.drsow.config.routing.is_on
+        known = self._known_domains(requests) if routed else None
         rewards = self.drsow.score(prompts, responses, domains=known)
         if known is not None:
-            self._domains.count(requests, rewards, known)
+            follows = self.drsow.config.routing.router == COLUMN  # which would agree with itself
+            labels = [None] * len(known) if follows else known
+            self._domains.count(requests, rewards, labels)
         missing = [reward.reason for reward in rewards if reward.reward is None]
         for reward in rewards:
             self._counts.update(reward.notes)
@@ -149,7 +154,7 @@ class DrSoWLM(LM):
         """
         routing = self.drsow.config.routing
         field = routing.domain_column or "domain"
-        needed = routing.router == "column" or routing.domain_column is not None
+        needed = routing.router == COLUMN or routing.domain_column is not None
         known = []
         for request in requests:
             document = request.doc or {}
@@ -160,7 +165,7 @@ class DrSoWLM(LM):
                     f"{document.get(field, 'no such field')!r:.80}. Name another one with "
                     "domain_column=…, or use another router than column."
                 )
-            known.append(domain if isinstance(domain, str) else None)
+            known.append(domain if needed or domain in DOMAINS.values() else None)
         return known
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
@@ -205,10 +210,11 @@ class DrSoWLM(LM):
         cache = cache_hook.dbdict
         if cache is None:
             return
-        if self.drsow.config.routing.router == "column":
+        if self.drsow.uses_known_domains:
             raise ConfigError(
-                "--use_cache keeps rewards by the prompt's text, and router=column goes by a field "
-                "beside it. Run without it."
+                "--use_cache keeps rewards by the prompt's text, and "
+                f"router={self.drsow.config.routing.router} goes by a field beside it. Run "
+                "without it."
             )
         fingerprint = self.drsow.fingerprint
         owner = cache.get(_CACHE_KEY)
@@ -223,6 +229,9 @@ class DrSoWLM(LM):
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes into ``results.json``: the pair, policies, versions."""
         routed = self.drsow.config.routing.is_on
+        cached = {}
+        if self.cache_hook.dbdict is not None:
+            cached["note"] = "counts only what was not taken from --use_cache"
         return {
             "drsow": {
                 **self.drsow.describe(),
@@ -230,7 +239,7 @@ class DrSoWLM(LM):
                 "devices": self.drsow.devices,
                 **{name: self._counts[name] for name in _COUNTED},
                 "notes": {k: n for k, n in self._counts.items() if k not in _COUNTED},
-                **({"domains": self._domains.describe()} if routed else {}),
+                **({"domains": self._domains.describe() | cached} if routed else {}),
             }
         }
 

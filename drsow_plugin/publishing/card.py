@@ -195,7 +195,7 @@ def _domain(domain: Mapping[str, Any]) -> dict[str, object]:
     return {
         "domain": domain["name"],
         "from": origin or PurePath(plugin.get("name", "")).name,
-        "applied by default": domain.get("parts"),
+        "applied": domain.get("parts"),
         "to": domain.get("side") and {"both": "both models"}.get(domain["side"], "strong model"),
         "examples a prompt gets": domain.get("shots"),
     }

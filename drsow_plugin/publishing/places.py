@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+_TEXTS = {"instruction", "description", "prompts", "examples"}  # of domains, not of a machine
 _OF_THE_RUN = {"output", "cache_dir"}  # options that say nothing about the data
 
 
@@ -22,7 +23,7 @@ def without_places(report: Mapping[str, Any]) -> dict[str, Any]:
     if report.get("input"):
         values["input"] = ", ".join(_name(part) for part in report["input"].split(", "))
     if report.get("command"):
-        values["command"] = shlex.join(_name(part) for part in shlex.split(report["command"]))
+        values["command"] = shlex.join(_argument(part) for part in shlex.split(report["command"]))
     return values
 
 
@@ -30,8 +31,15 @@ def _shortened(value: Any) -> Any:
     if isinstance(value, str):
         return _name(value)
     if isinstance(value, Mapping):
-        return {name: _shortened(inner) for name, inner in value.items()}
+        return {n: inner if n in _TEXTS else _shortened(inner) for n, inner in value.items()}
     return [_shortened(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _argument(text: str) -> str:
+    """Return an argument of the command without local paths; plugins may be joined by a plus."""
+    parts = text.split("+")
+    several = len(parts) > 1 and not Path(text).exists()
+    return "+".join(map(_name, parts)) if several else _name(text)
 
 
 def _name(text: str) -> str:
