@@ -3,7 +3,8 @@
 The rows: RewardBench's HumanEvalPack (reasoning), AlpacaEval and LLMBar (chat) subsets, in its own
 columns, and XSTest (safety) with several responses to a prompt, each labelled by people as
 compliance or refusal. Half of them, by a hash of the prompt, was used for tuning the built-in
-rules; the other half is reported.
+rules; the other half is reported. HumanEvalPack's problems come in six languages and XSTest's
+prompts in contrasting pairs, so the halves are alike.
 
 Usage: python benchmarks/domains.py routers|rewards ROWS.parquet XSTEST.jsonl.gz DOCUMENT.md
        [--pairs N] [--rows N]
@@ -97,6 +98,14 @@ def share(wins: Sequence[bool | float]) -> str:
     return f"{100 * mean:.1f} ± {100 * spread:.1f}"
 
 
+def weighted_share(wins: Sequence[tuple[bool, int]]) -> str:
+    """Return the share over rows, where a prompt may have several: they are one cluster."""
+    total = sum(number for _, number in wins)
+    mean = sum(win * number for win, number in wins) / total
+    spread = math.sqrt(sum((number * (win - mean)) ** 2 for win, number in wins)) / total
+    return f"{100 * mean:.1f} ± {100 * spread:.1f}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
@@ -118,8 +127,8 @@ def routers(rows: Sequence[Row], number: int | None) -> str:
             domain: [agreed[prompt] for prompt in known if known[prompt] == domain]
             for domain in DOMAINS
         }
-        all_rows = [agreed[prompt] for (prompt, _), n in counts.items() for _ in range(n)]
-        lines.append([f"`{name}`", *(share(of[domain]) for domain in DOMAINS), share(all_rows)])
+        repeated = [(agreed[prompt], n) for (prompt, _), n in counts.items()]
+        lines.append([f"`{name}`", *(share(of[d]) for d in DOMAINS), weighted_share(repeated)])
         sent = Counter((known[prompt], found[prompt].domain) for prompt in known)
         details += [
             [f"`{name}`", domain, *(sent[domain, other] for other in DOMAINS)] for domain in DOMAINS
@@ -145,7 +154,9 @@ def rewards(rows: Sequence[Row], number: int) -> str:
     for parts in PARTS:
         annotate = Annotator(**PAIR, router="column", domain_parts=parts)
         labelled = annotate.run(data, keep_unusable=True, shard_rows=20)
-        wins[parts] = [margin is not None and margin > 0 for margin in labelled["drsow_margin"]]
+        if None in labelled["drsow_margin"]:
+            raise SystemExit(f"{parts}: a pair has no reward, and none may be missing")
+        wins[parts] = [margin > 0 for margin in labelled["drsow_margin"]]
         print(f"{parts}: {share(wins[parts])}", flush=True)
     kinds = [*DOMAINS, "all"]
     of = {

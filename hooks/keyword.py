@@ -24,8 +24,8 @@ DANGER = r"""
       |ammunition|bomb|explo(d|siv)|detonat|grenade|blow(ing)?\ up|arson|on\ fire|burn\ down)
   | \b(torture|attack|assault|violen|hurt|harm(s|ed|ful|ing)?\b|injur|destroy|demolish|annihilat
       |obliterat|eliminat|exterminat|eradicat|decimat|wip(e|ing)\ out|terminat(e|ing)\b|shatter
-      |smash|crush\ (my|your|the|some|an?)\b|punch|overpower|beat\ (up|my)|slap|chok(e|ing)|throttl|drown
-      |push\b.{0,20}\boff|sever\b|cut(ting)?\ (off|myself)|chop\ up|gut\ a|pierc(e|ing)|skull)
+      |smash|crush\ (my|your|the|some|an?)\b|punch|overpower|beat\ (up|my)|slap|chok(e|ing)|throttl
+      |drown|push\b.{0,20}\boff|sever\b|cut(ting)?\ (off|myself)|chop\ up|gut\ a|pierc(e|ing)|skull)
   | \b(poison|toxic|lethal|deadl|dead\b|death|dying|die\b|corpse|cannibal|end\ my\ life|suicid
       |self-harm|overdos|anorexi|alcoholic|drugs?\b|cocaine|heroin\b|meth(amphet|\b)|fentanyl|mdma
       |lsd\b|ecstasy|weed\b|mari[jh]uana|cannabis)
