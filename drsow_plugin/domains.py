@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from drsow_plugin.errors import ConfigError, unknown_name
-from drsow_plugin.prompts import join_system
+from drsow_plugin.errors import ConfigError, DataError, unknown_name
+from drsow_plugin.prompts import check_text, join_system
 from drsow_plugin.records import Message
 
 DomainParts = Literal["none", "instruction", "examples", "both"]
@@ -62,21 +62,34 @@ class Domain:
                 raise ConfigError(f"Domain {self.name!r}: {field} is a text.")
         if not self.description.strip():
             raise ConfigError(f"Domain {self.name!r} needs a description, for routers and people.")
-        for field, valid in (("parts", get_args(DomainParts)), ("side", get_args(DomainSide))):
-            if getattr(self, field) not in valid:
-                raise ConfigError(
-                    f"Domain {self.name!r}: {unknown_name(field, getattr(self, field), valid)}"
-                )
-        if self.shots is not None and (not isinstance(self.shots, int) or self.shots < 1):
-            raise ConfigError(
-                f"Domain {self.name!r}: shots is a whole number of at least 1, or None, got "
-                f"{self.shots!r}."
-            )
+        self._check_choices()
         if isinstance(self.prompts, str) or not all(isinstance(p, str) for p in self.prompts):
             raise ConfigError(f"Domain {self.name!r}: prompts is a list of texts.")
         object.__setattr__(self, "prompts", tuple(self.prompts))
         examples = tuple(_example(self.name, example) for example in self.examples)
         object.__setattr__(self, "examples", examples)
+        self._check_unicode()
+
+    def _check_unicode(self) -> None:
+        told = [self.description, self.instruction, *self.prompts]
+        for text in (*told, *(m["content"] for example in self.examples for m in example)):
+            try:
+                check_text(text, f"Domain {self.name!r}")
+            except DataError as error:
+                raise ConfigError(str(error)) from error
+
+    def _check_choices(self) -> None:
+        for field, valid in (("parts", get_args(DomainParts)), ("side", get_args(DomainSide))):
+            if getattr(self, field) not in valid:
+                raise ConfigError(
+                    f"Domain {self.name!r}: {unknown_name(field, getattr(self, field), valid)}"
+                )
+        shots = 0 if isinstance(self.shots, bool) else self.shots
+        if shots is not None and (not isinstance(shots, int) or shots < 1):
+            raise ConfigError(
+                f"Domain {self.name!r}: shots is a whole number of at least 1, or None, got "
+                f"{self.shots!r}."
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return the domain as plain values."""

@@ -29,6 +29,7 @@ from typing import Any
 import pluggy
 
 from drsow_plugin.domains import Domain
+from drsow_plugin.errors import ConfigError
 from drsow_plugin.records import Message, Prompt, Route
 
 PROJECT = "drsow"
@@ -94,6 +95,17 @@ class Router:
     route: Callable[[Sequence[RouterInput]], Sequence[str | Route | None]]
     description: str = ""
     uses_known: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: One cannot be used.
+        """
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"The name of a router is a text, got {self.name!r:.80}.")
+        if not callable(self.route):
+            raise ConfigError(f"Router {self.name!r}: route is a function, got {self.route!r:.80}.")
 
 
 class Specs:

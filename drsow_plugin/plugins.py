@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ class Plugins:
         version = point.dist.version if point.dist else "?"
         try:
             module = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"The plugin {point.name!r} ({point.value}) of {origin} {version} cannot be "
                 f"loaded: {_said(error)}. Mend or uninstall {origin}."
@@ -174,6 +175,11 @@ class Plugins:
             caller = self._manager.subset_hook_caller(hook, others)
             for value in self._offered(plugin, hook, kind, caller, arguments):
                 other = offers.get(value.name)
+                if other is not None and other.plugin is plugin:
+                    raise PluginError(
+                        f"The plugin {plugin.name!r} ({plugin.source}) offers the "
+                        f"{kind.__name__.lower()} {value.name!r} twice."
+                    )
                 if other is not None:
                     raise PluginError(
                         f"The {kind.__name__.lower()} {value.name!r} is offered by two plugins: "
@@ -193,7 +199,7 @@ class Plugins:
     ) -> list[Named]:
         try:
             answers = caller(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"The plugin {plugin.name!r} ({plugin.source}) failed in {hook}: {_said(error)}."
             ) from error
@@ -231,6 +237,8 @@ def _check_hooks(plugin: Plugin) -> None:
             implemented.append(mark.get("specname") or name)
         elif name in HOOKS and callable(function):
             raise PluginError(f"{where}: mark {name} with @hookimpl, or it is not called.")
+        elif name.startswith(f"{PROJECT}_") and inspect.isroutine(function):
+            raise PluginError(f"{where}: {unknown_name('hook', name, HOOKS)}")
     for hook in implemented:
         if hook not in HOOKS:
             raise PluginError(f"{where}: {unknown_name('hook', hook, HOOKS)}")
@@ -253,7 +261,7 @@ def _import(name: str) -> ModuleType:
         raise PluginError(f"plugin={name}: no such file. Give a Python file or a module path.")
     try:
         return _import_file(path) if is_file else importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and name.startswith(str(error.name))
         hint = "Give a Python file or a module that can be imported" if missing else "Mend it"
         raise PluginError(f"plugin={name} cannot be loaded: {_said(error)}. {hint}.") from error
@@ -275,5 +283,5 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).rstrip('.')}"

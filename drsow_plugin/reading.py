@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 OnError = Literal["raise", "null"]
 
+CUT_DOMAIN = "what was cut from the left is the domain's instruction and examples, or part of them"
+
 _NOTHING = TokenPair((), ())
 _NO_ROUTE = Route(None)
 
@@ -134,7 +136,10 @@ class Reader:
         messages = row.messages
         if self._routing is not None:
             messages = self._routing.conditioned(messages, row.route, side)
-        return self._sides[side].tokenise(messages, row.response, where)
+        pair = self._sides[side].tokenise(messages, row.response, where)
+        if pair.truncated and messages != row.messages:
+            pair = replace(pair, notes=(*pair.notes, CUT_DOMAIN))
+        return pair
 
 
 def _problem(error: DataError, where: str) -> str:

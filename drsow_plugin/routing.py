@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -90,10 +90,13 @@ class Routing:
         name = f"The router {router.name!r} of the plugin {offer.plugin.name!r}"
         name += f" ({offer.plugin.source})"
         try:
-            answers = list(router.route(inputs))
+            answers = router.route(inputs)
+            if isinstance(answers, (str, Mapping)):
+                raise TypeError(f"it returned a {type(answers).__name__} instead of a list")
+            answers = list(answers)
         except DrSoWError as error:
             raise PluginError(f"{name}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
         if len(answers) != len(inputs):
             raise PluginError(
@@ -164,7 +167,11 @@ class Routing:
         return {
             **self.describe(),
             "plugin": plugin,
-            "domains": {name: domain.describe() for name, domain in sorted(self.domains.items())},
+            "domains": {
+                name: domain.describe()
+                for name, domain in sorted(self.domains.items())
+                if self._fixed in (None, name)  # a router may look at all of them
+            },
             "on": sorted(self._on),
         }
 

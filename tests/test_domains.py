@@ -94,6 +94,8 @@ def test_shots_can_be_given() -> None:
         ({"parts": "all"}, "Unknown parts 'all'"),
         ({"side": "weak"}, "Unknown side 'weak'"),
         ({"shots": 0}, "at least 1"),
+        ({"shots": True}, "at least 1"),
+        ({"instruction": "half \ud83d"}, "not valid Unicode"),
         ({"prompts": "one"}, "a list of texts"),
         ({"examples": [[turn("user", "q")]]}, "by turns"),
         ({"examples": ["q"]}, "by turns"),

@@ -8,6 +8,8 @@ import io
 import json
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_first_router_routes_as_shown(folder: Path) -> None:
-    echo, command = block("bash", "drsow route").split("|")
+    echo, command = block("bash", "--router tenancy --plugin my_router.py --json").split("|")
     arguments = shlex.split(command)
     assert arguments.pop(0) == "drsow"
     result = CliRunner().invoke(main, arguments, input=shlex.split(echo)[1])
@@ -60,11 +62,27 @@ def test_the_first_router_routes_as_shown(folder: Path) -> None:
     assert json.loads(result.stdout) == json.loads(block("json", "domain"))
 
 
+def test_the_commands_shown_label_and_evaluate(folder: Path) -> None:
+    lines = block("bash", "cat > rows.jsonl").splitlines()
+    Path("rows.jsonl").write_text("\n".join(lines[1:3]) + "\n")
+    name, *arguments = shlex.split("\n".join(lines[4:]).replace("\\\n", " "))
+    assert name == "drsow"
+    result = CliRunner().invoke(main, [*arguments, "--cache-dir", "cache"])
+    assert result.exit_code == 0, result.output
+    assert "domain tenancy:" in result.stdout and "domain (none):" in result.stdout
+    command = shlex.split(block("bash", "drsow eval").replace("\\\n", " "))
+    command[:1] = [sys.executable, "-m", "drsow_plugin.cli"]
+    subprocess.run(command, check=True, capture_output=True)
+    (file,) = Path("out").glob("**/results_*.json")
+    found = json.loads(file.read_text())["config"]["drsow"]["domains"]["domains"]
+    assert {name: of["pairs"] for name, of in found.items()} == {"tenancy": 1, "(none)": 1}
+
+
 def test_the_python_shown_runs(folder: Path) -> None:
     stdout = io.StringIO()
     with contextlib.redirect_stdout(stdout):
         exec(block("python", "drsow.score"), {})
-    assert stdout.getvalue().strip() == "legal"
+    assert stdout.getvalue().strip() == "tenancy"
 
 
 def test_the_example_package_is_as_the_page_says() -> None:

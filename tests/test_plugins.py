@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drsow_plugin import Domain, PluginError, Route, Router, RouterInput, hookimpl
+from drsow_plugin import ConfigError, Domain, PluginError, Route, Router, RouterInput, hookimpl
 from drsow_plugin.errors import NonFiniteError
 from drsow_plugin.hookspecs import RouterContext
 from drsow_plugin.plugins import Plugins
@@ -102,6 +102,8 @@ def out_of_range(prompts: object) -> list[str]:
         (lambda prompts: [Route("law", "0.9")] * 2, "gave '0.9' as a confidence"),
         (lambda prompts: [Route("law", note=3)] * 2, "gave 3 as a note"),
         (out_of_range, "came out as nan"),
+        (lambda prompts: "lw", "instead of a list"),
+        (lambda prompts: sys.exit(3), "failed: SystemExit"),
     ],
 )
 def test_a_router_that_goes_wrong_is_named_with_its_plugin(
@@ -116,6 +118,18 @@ def test_a_router_that_goes_wrong_is_named_with_its_plugin(
 def test_two_plugins_that_offer_one_domain_are_both_named() -> None:
     with pytest.raises(PluginError, match=r"domain 'law'.*'plugin-0'.*'plugin-1'"):
         loaded(plugin([LAW]), plugin([CHAT, LAW]))
+
+
+def test_one_plugin_that_offers_a_domain_twice_is_named() -> None:
+    with pytest.raises(PluginError, match=r"'plugin-0'.*offers the domain 'law' twice"):
+        loaded(plugin([LAW, LAW]))
+
+
+def test_a_router_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(ConfigError, match="route is a function"):
+        Router("mine", "law")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="name of a router"):
+        Router("", raising)
 
 
 def test_two_plugins_that_offer_one_router_are_both_named() -> None:
@@ -146,6 +160,11 @@ def drsow_domains() -> list[Domain]:
     return []
 
 
+def drsow_rooters() -> list[Router]:
+    """Be a hook that is misspelt and without its mark."""
+    return []
+
+
 @hookimpl
 def drsow_routers(contxt: object) -> list[Router]:
     """Be a hook with a misspelt argument."""
@@ -157,6 +176,7 @@ def drsow_routers(contxt: object) -> list[Router]:
     [
         (drsow_domain, "Unknown hook 'drsow_domain'. Did you mean 'drsow_domains'?"),
         (drsow_domains, "mark drsow_domains with @hookimpl"),
+        (drsow_rooters, "Unknown hook 'drsow_rooters'. Did you mean 'drsow_routers'?"),
         (drsow_routers, "contxt"),
         (None, "implements no hook"),
     ],

@@ -341,7 +341,7 @@ def test_labelled_rows_name_their_domain_and_the_report_counts_them(
     assert report["routing"]["router"] == "mine"
     assert report["routing"]["plugin"]["sha256"]
     assert {d["name"] for d in report["domains"]} >= {"law", "safety"}
-    assert "domain law:" in str(annotate.report) and "routed as labelled" in str(annotate.report)
+    assert "domain law:" in str(annotate.report) and "router agrees" in str(annotate.report)
     assert (
         annotate.report_on(mapped).values["splits"]["train"]["domains"].keys()
         == figures["domains"].keys()

@@ -40,7 +40,7 @@ def test_domains_are_shown(plugin: str) -> None:
     text = drsow("domains", "--plugin", plugin).stdout
     assert "law  (plugin" in text and "instruction: Be exact." in text
     assert "examples: 4, of which a prompt gets 1" in text
-    assert "applied unless asked otherwise: nothing" in text  # chat
+    assert "applied unless domain_parts= asks otherwise: nothing" in text  # chat
     lines = [json.loads(line) for line in drsow("domains", "--json").stdout.splitlines()]
     assert [line["name"] for line in lines] == ["chat", "reasoning", "safety"]
     assert all(line["plugin"]["origin"] == "drsow-plugin" for line in lines)
@@ -82,6 +82,27 @@ def wrong_stdin(*options: str) -> str:
     result = drsow("route", "--router", "keyword", *options, stdin=LINES)
     assert result.exit_code == 1
     return str(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "stdin", "said"),
+    [
+        ([], '{"promt": "kill"}', "line 1 is JSON, and no object with a 'prompt'"),
+        ([], 'Hello.\n[{"role": "user", "content": "Hi"}]', "line 2 is JSON, and no object"),
+        (["--domain-column", "domian"], '{"prompt": "a", "domain": "b"}', "the field 'domian'"),
+        (["--router", "column"], '{"prompt": "a", "domain": "chatt"}', "line 1: Unknown domain"),
+        ([], b"\xff\xfe", "line 1 is not UTF-8"),
+        (["--router-model", "weak"], "Hello.", "there is no pair here"),
+    ],
+)
+def test_input_that_cannot_be_routed_is_named(options: list[str], stdin: str, said: str) -> None:
+    result = drsow("route", "--router", "keyword", *options, stdin=stdin)
+    assert result.exit_code == 1 and said in result.stderr
+
+
+def test_a_byte_order_mark_is_no_part_of_the_prompt() -> None:
+    out = drsow("route", "--router", "keyword", "--json", stdin='\ufeff{"prompt": "Hi"}').stdout
+    assert json.loads(out)["prompt"] == "Hi"
 
 
 def test_nothing_in_is_an_empty_table() -> None:
@@ -152,7 +173,7 @@ def test_annotate_writes_options_that_repeat_the_routing(
         "annotate", file, "out", *options, "--domains", "law+chat", "--domain-column", "kind"
     )
     assert result.exit_code == 0, result.output
-    assert "domain law:" in result.stdout and "routed as labelled" in result.stdout
+    assert "domain law:" in result.stdout and "router agrees" in result.stdout
     config = yaml.safe_load(Path("out/drsow.yaml").read_text())
     assert config["plugin"] == [plugin] and config["domains"] == ["law", "chat"]
     again = drsow("annotate", "--config", "out/drsow.yaml", tmp_path / "again")

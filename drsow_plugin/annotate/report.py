@@ -139,7 +139,7 @@ def _lines(figures: Mapping[str, Any]) -> list[str]:
         ("chosen is longer", _share(figures["chosen_longer"], "of the pairs")),
         ("margin", _quantiles(figures["margin_quantiles"])),
         ("reward and length", _correlation(figures["length_correlation"])),
-        ("routed as labelled", _share(figures.get("agreement"), "of the rows with a domain")),
+        ("router agrees", _share(figures.get("agreement"), "with the domains that are named")),
     ]
     return [f"  {name:18}{value}" for name, value in rows if value is not None]
 

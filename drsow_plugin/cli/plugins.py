@@ -62,10 +62,13 @@ def domains(plugin: str | None, as_json: bool) -> None:
         applied = {"none": "nothing", "both": "instruction and examples"}
         parts = f"{applied.get(domain.parts, domain.parts)}, to "
         parts += "both models" if domain.side == "both" else "the strong model"
-        click.echo(f"    applied unless asked otherwise: {parts}")
+        applies = "nothing" if domain.parts == "none" else parts
+        click.echo(f"    applied unless domain_parts= asks otherwise: {applies}")
         if domain.instruction:
             click.echo(click.wrap_text(f"instruction: {domain.instruction}", 96, "    ", "      "))
-        click.echo(f"    examples: {len(domain.examples)}, of which a prompt gets {used}")
+        click.echo(
+            f"    examples: {len(domain.examples)}, of which a prompt gets {used} (see --json)"
+        )
 
 
 @click.command(context_settings=CONTEXT)
@@ -89,7 +92,7 @@ def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> No
     """
     options = merge_config(given, config, VALID)
     routing, routing_config = _open(options)
-    inputs = _read(file, routing_config)
+    inputs = _read(file, routing_config, routing)
     routes = routing.route(inputs)
     if as_json:
         for line in map(_as_json, inputs, routes):
@@ -116,37 +119,46 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
     return Routing(config, asked.logprobs), config
 
 
-def _read(file: BinaryIO, config: RoutingConfig) -> list[RouterInput]:
+def _read(file: BinaryIO, config: RoutingConfig, routing: Routing) -> list[RouterInput]:
     from drsow_plugin.hookspecs import RouterInput
 
     column = config.domain_column or ("domain" if config.router == "column" else None)
     inputs = []
+    named = False
     for number, line in enumerate(file, start=1):
         try:
-            text = line.decode().strip("\r\n")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"line {number} is not UTF-8: {error}.") from error
         if not text.strip():
             continue
-        prompt, known = _prompt(text, column, f"line {number}")
+        prompt, known, has_field = _prompt(text, column, f"line {number}")
+        named = named or has_field
+        problem = routing.problem_with(known)
+        if problem is not None:
+            raise DataError(f"line {number}: {problem}")
         inputs.append(RouterInput(as_messages(prompt, f"line {number}"), known))
+    if column is not None and inputs and not named:
+        raise DataError(f"Not one line has the field {column!r}, which is to name the domain.")
     return inputs
 
 
-def _prompt(text: str, column: str | None, where: str) -> tuple[Any, str | None]:
-    """Return a line's prompt, and the domain that it names."""
+def _prompt(text: str, column: str | None, where: str) -> tuple[Any, str | None, bool]:
+    """Return a line's prompt, the domain that it names, and whether it has the field for it."""
     try:
         row = json.loads(text)
     except ValueError:
         row = None
-    if not isinstance(row, dict) or "prompt" not in row:
+    if isinstance(row, (dict, list)) and (not isinstance(row, dict) or "prompt" not in row):
+        raise DataError(f"{where} is JSON, and no object with a 'prompt': {text:.80}")
+    if not isinstance(row, dict):
         if column is not None:
             raise DataError(f"{where} is no JSON object with 'prompt' and {column!r}.")
-        return text, None
+        return text, None, False
     known = row.get(column) if column is not None else None
     if known is not None and not isinstance(known, str):
         raise DataError(f"{where}: {column!r} is to name a domain, got {known!r:.80}.")
-    return row["prompt"], known or None
+    return row["prompt"], known or None, column in row
 
 
 def _as_json(given: RouterInput, found: Route) -> str:
