@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's own)
@@ -14,10 +13,17 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from drsow_plugin.config import parse_pair
-from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.harness.context import ChatContext, PreferenceInstance
-from drsow_plugin.harness.data import DOMAINS
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.harness.context import ChatContext
 from drsow_plugin.harness.domains import DomainCounts
+from drsow_plugin.harness.requests import (
+    check_distinct,
+    known_domains,
+    only_scores,
+    require_preference_tasks,
+    row_limit,
+    with_strong,
+)
 from drsow_plugin.reward import DrSoW
 from drsow_plugin.routing_config import COLUMN
 
@@ -66,8 +72,8 @@ class DrSoWLM(LM):
         self._state = _launched_state()
         if self._state is not None:
             self._rank, self._world_size = self._state.process_index, self._state.num_processes
-        options = _with_strong(options)
-        options.setdefault("batch_size", _row_limit(batch_size, max_batch_size))
+        options = with_strong(options)
+        options.setdefault("batch_size", row_limit(batch_size, max_batch_size))
         options["device"] = self._place(device)
         self.drsow = DrSoW.from_config(parse_pair(options))
         self._counts: Counter[str] = Counter()
@@ -117,14 +123,14 @@ class DrSoWLM(LM):
         """
         overflow = self.drsow.scoring.overflow
         if overflow != "error":
-            _require_preference_tasks(requests, f"overflow={overflow}")
+            require_preference_tasks(requests, f"overflow={overflow}")
         contexts = [request.args[0] for request in requests]
         if self.cache_hook.dbdict is not None:
-            _check_distinct(contexts)
+            check_distinct(contexts)
         prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
         responses = [request.args[1] for request in requests]
         routed = self.drsow.config.routing.is_on
-        known = self._known_domains(requests) if routed else None
+        known = known_domains(requests, self.drsow.config.routing) if routed else None
         rewards = self.drsow.score(prompts, responses, domains=known)
         if known is not None:
             follows = self.drsow.config.routing.router == COLUMN  # which would agree with itself
@@ -137,7 +143,7 @@ class DrSoWLM(LM):
             self._counts[_WITHOUT_REWARD] += reward.reward is None
             self._counts[_TRUNCATED] += reward.strong_truncated + reward.weak_truncated > 0
         if missing:
-            _require_preference_tasks(requests, str(missing[0]))
+            require_preference_tasks(requests, str(missing[0]))
             logger.warning(
                 "%d of %d responses have no reward; the first: %s",
                 len(missing),
@@ -146,35 +152,13 @@ class DrSoWLM(LM):
             )
         return [(math.nan if r.reward is None else r.reward, False) for r in rewards]
 
-    def _known_domains(self, requests: Sequence[Instance]) -> list[str | None]:
-        """Return the domain that each document names, in its field ``domain_column``.
-
-        Raises:
-            DataError: It is needed and not there, or not a text.
-        """
-        routing = self.drsow.config.routing
-        field = routing.domain_column or "domain"
-        needed = routing.router == COLUMN or routing.domain_column is not None
-        known = []
-        for request in requests:
-            document = request.doc or {}
-            domain = document.get(field)
-            if needed and (field not in document or not isinstance(domain, str | None)):
-                raise DataError(
-                    f"{request.task_name!r}: the field {field!r} is to name a domain, got "
-                    f"{document.get(field, 'no such field')!r:.80}. Name another one with "
-                    "domain_column=…, or use another router than column."
-                )
-            known.append(domain if needed or domain in DOMAINS.values() else None)
-        return known
-
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Raise: a reward needs a prompt and a response."""
-        raise ConfigError(_only_scores(requests, "the perplexity of a text"))
+        raise ConfigError(only_scores(requests, "the perplexity of a text"))
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Raise: a reward model does not write."""
-        raise ConfigError(_only_scores(requests, "generated text"))
+        raise ConfigError(only_scores(requests, "generated text"))
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -295,52 +279,3 @@ def _launched_state() -> Any:
             f"{state.num_processes}. Start them with 'accelerate launch' or torchrun."
         )
     return state
-
-
-def _require_preference_tasks(requests: Sequence[Instance], why: str) -> None:
-    """Refuse tasks that would take NaN, which stands for a missing reward, for a number."""
-    for request in requests:
-        if not isinstance(request, PreferenceInstance):
-            raise ConfigError(
-                f"The task {request.task_name!r} cannot take a response without a reward ({why}). "
-                "Use overflow=error, or a preference task of drsow-plugin."
-            )
-
-
-def _check_distinct(contexts: Sequence[str]) -> None:
-    """Refuse prompts that lm-eval's response cache, which keys by text, would mix up."""
-    seen: dict[str, object] = {}
-    for context in contexts:
-        messages = context.messages if isinstance(context, ChatContext) else None
-        if seen.setdefault(str(context), messages) != messages:
-            raise ConfigError(
-                f"--use_cache cannot tell two prompts apart that read the same: {context!r:.80}. "
-                "Run without it."
-            )
-
-
-def _with_strong(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with lm-eval's name for a model, ``pretrained``, as ``strong``."""
-    renamed = dict(options)
-    if "pretrained" in renamed:
-        if "strong" in renamed:
-            raise ConfigError("pretrained is another name for strong: give one of them.")
-        renamed["strong"] = renamed.pop("pretrained")
-    return renamed
-
-
-def _row_limit(batch_size: int | str | None, max_batch_size: int | None) -> int | None:
-    text = str(batch_size or "auto")
-    if text.startswith("auto") or text == "1":
-        return max_batch_size
-    if not text.isdecimal():
-        raise ConfigError(f"batch_size is a whole number or auto, got {batch_size!r}.")
-    return int(text)
-
-
-def _only_scores(requests: Sequence[Instance], wanted: str) -> str:
-    task = requests[0].task_name if requests else "the task"
-    return (
-        f"{task!r} asks for {wanted}, and a Dr.SoW reward model only scores a response to a "
-        "prompt. Use a multiple-choice or a preference task."
-    )
