@@ -6,7 +6,7 @@ compliance or refusal. Half of them, by a hash of the prompt, was used for tunin
 rules; the other half is reported. HumanEvalPack's problems come in six languages and XSTest's
 prompts in contrasting pairs, so the halves are alike.
 
-Usage: python benchmarks/domains.py routers|rewards ROWS.parquet XSTEST.jsonl.gz DOCUMENT.md
+Usage: python benchmarks/domains.py keyword|model|rewards ROWS.parquet XSTEST.jsonl.gz DOCUMENT.md
        [--pairs N] [--rows N]
 
 Writes its table between the markers of that name in DOCUMENT.md.
@@ -112,35 +112,29 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def routers(rows: Sequence[Row], number: int | None) -> str:
-    """Return the agreement of the routers with the known domains, on rows of the held half."""
+def agreement(router: str, rows: Sequence[Row], number: int | None) -> str:
+    """Return how often a router agrees with the known domains, on rows of the held half."""
     rows = [row for row in rows if is_held(row["prompt"])]
     if number is not None:
         rows = random.Random(0).sample(rows, number)
     counts = Counter((row["prompt"], row["domain"]) for row in rows)
     known = dict(list(counts))
-    lines, details = [], []
-    for name in ROUTERS:
-        found = dict(zip(known, route(name, list(known)), strict=True))
-        agreed = {prompt: found[prompt].domain == domain for prompt, domain in known.items()}
-        of = {
-            domain: [agreed[prompt] for prompt in known if known[prompt] == domain]
-            for domain in DOMAINS
-        }
-        repeated = [(agreed[prompt], n) for (prompt, _), n in counts.items()]
-        lines.append([f"`{name}`", *(share(of[d]) for d in DOMAINS), weighted_share(repeated)])
-        sent = Counter((known[prompt], found[prompt].domain) for prompt in known)
-        details += [
-            [f"`{name}`", domain, *(sent[domain, other] for other in DOMAINS)] for domain in DOMAINS
-        ]
-        unsure = sum(bool(found[prompt].note) for prompt in known)
-        print(f"{name}: {unsure} of {len(known)} prompts were sent to the fallback", flush=True)
-    sizes = [f"{domain} (n = {sum(d == domain for d in known.values())})" for domain in DOMAINS]
-    return "\n\n".join(
+    found = dict(zip(known, route(router, list(known)), strict=True))
+    agreed = {prompt: found[prompt].domain == domain for prompt, domain in known.items()}
+    of = {d: [agreed[prompt] for prompt in known if known[prompt] == d] for d in DOMAINS}
+    sent = Counter((known[prompt], found[prompt].domain) for prompt in known)
+    lines = [
+        [domain, len(of[domain]), share(of[domain]), *(sent[domain, other] for other in DOMAINS)]
+        for domain in DOMAINS
+    ]
+    repeated = [(agreed[prompt], n) for (prompt, _), n in counts.items()]
+    unsure = sum(bool(found[prompt].note) for prompt in known)
+    return "\n".join(
         [
-            table(["router", *sizes, f"all rows (n = {counts.total()})"], lines),
-            "Where the prompts were sent:",
-            table(["router", "known domain", *DOMAINS], details),
+            table(["known domain", "prompts", "agrees", *(f"sent to {d}" for d in DOMAINS)], lines),
+            "",
+            f"Over all {len(rows)} rows, {len(known)} prompts: {weighted_share(repeated)}. Sent to "
+            f"the fallback for want of confidence: {unsure}.",
         ]
     )
 
@@ -190,7 +184,7 @@ def sample(rows: Sequence[Row], number: int) -> list[Row]:
 def main() -> None:
     """Measure one of the two, and write the table into the document."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("routers", "rewards"))
+    parser.add_argument("what", choices=(*ROUTERS, "rewards"))
     parser.add_argument("rewardbench")
     parser.add_argument("xstest")
     parser.add_argument("document", type=Path)
@@ -200,7 +194,10 @@ def main() -> None:
     )
     given = parser.parse_args()
     rows = [*read_rewardbench(given.rewardbench), *read_xstest(given.xstest)]
-    made = routers(rows, given.rows) if given.what == "routers" else rewards(rows, given.pairs)
+    if given.what == "rewards":
+        made = rewards(rows, given.pairs)
+    else:
+        made = agreement(given.what, rows, given.rows)
     made += f"\n\nMeasured on {datetime.date.today()}, torch {torch.__version__}, float32, CPU."
     begin, end = (f"<!-- {given.what}: {word} -->" for word in ("begin", "end"))
     text = given.document.read_text(encoding="utf-8")

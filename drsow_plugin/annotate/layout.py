@@ -15,6 +15,8 @@ RESPONSE = ("response", "completion")
 RATINGS = ("ratings",)
 DOMAIN = "domain"
 
+_OFF = RoutingConfig()
+
 _SHAPES = (
     "pairs (chosen, rejected, and prompt unless it is their common beginning), candidates "
     f"(prompt and a list: {', '.join(RESPONSES)}) or single responses (prompt and "
@@ -53,7 +55,9 @@ class Layout:
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
-def find_layout(columns: Sequence[str], config: LabelConfig, routing: RoutingConfig) -> Layout:
+def find_layout(
+    columns: Sequence[str], config: LabelConfig, routing: RoutingConfig = _OFF
+) -> Layout:
     """Find out what a data set holds.
 
     Args:
