@@ -21,8 +21,8 @@ from drsow_plugin.demo import demo_model
 from drsow_plugin.records import Reward
 
 BOUND = 5e-4  # nats a response
-# Nats a token: what the peers' plain float32 log_softmax is off by from float64, at most. It depends
-# on the CPU: up to 1.3e-5 was seen on one, up to 1.84e-5 on another, where ours was off by 2e-6.
+# Nats a token: what the peers' plain float32 log_softmax is off by from float64, at most. It
+# depends on the CPU: 1.84e-5 was measured on one without avx512_bf16, where ours was off by 2.8e-6.
 FLOAT32_SOFTMAX = 2.5e-5
 
 
