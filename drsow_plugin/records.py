@@ -45,6 +45,10 @@ class Scoring:
     max_length: int | None = None
 
 
+NO_DOMAIN = "(none)"
+"""What prompts that were sent to no domain are counted under."""
+
+
 @dataclass(frozen=True)
 class Route:
     """Where a prompt was sent.

@@ -17,8 +17,11 @@ from drsow_plugin.values import parse_choice, parse_positive
 COLUMN = "column"
 """The router that goes by what the data names."""
 
+KNOWN = "domain"
+"""Where it goes by, unless ``domain_column`` says otherwise."""
+
 OF_THE_PAIR = ("strong", "weak")
-_SHARED = ("dtype", "device", "device_map", "attn_implementation")
+SHARED = ("dtype", "device", "device_map", "attn_implementation")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class RoutingConfig:
     def is_on(self) -> bool:
         """Whether prompts are routed, or one domain is applied to all."""
         return self.router is not None or self.domains is not None
+
+    @property
+    def known_column(self) -> str | None:
+        """Where the data says a prompt's domain, if that is read; see ``domain_column``."""
+        return self.domain_column or (KNOWN if self.router == COLUMN else None)
 
 
 class RoutingOptions(TypedDict, total=False):
@@ -136,7 +144,7 @@ def _router_model(options: Mapping[str, Any]) -> str | ModelConfig:
     if not isinstance(source, (str, os.PathLike)) or not str(source):
         raise ConfigError(f"router_model is strong, weak or a model, got {source!r:.80}.")
     if source not in OF_THE_PAIR:
-        return parse_model("router", source, options, _SHARED)
+        return parse_model("router", source, options, SHARED)
     for name in OWN:
         if options.get(name) is not None:
             raise ConfigError(

@@ -13,7 +13,6 @@ PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
 RESPONSES = ("responses", "completions", "generations")
 RESPONSE = ("response", "completion")
 RATINGS = ("ratings",)
-DOMAIN = "domain"
 
 _OFF = RoutingConfig()
 
@@ -104,7 +103,7 @@ def find_layout(
 
 def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
     """Return the column with the domains that the data names, if it is read."""
-    name = routing.domain_column or (DOMAIN if routing.router == COLUMN else None)
+    name = routing.known_column
     if name is not None and name not in columns:
         raise DataError(
             f"domain_column: {unknown_name('column', name, columns)} It is to say the domain of "

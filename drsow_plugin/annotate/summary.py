@@ -17,11 +17,10 @@ from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.rows import read_ratings
 from drsow_plugin.errors import DataError
-from drsow_plugin.records import BAD_ROW
+from drsow_plugin.records import BAD_ROW, NO_DOMAIN
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
-NO_DOMAIN = "(none)"
 _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]

@@ -11,19 +11,18 @@ import click
 
 from drsow_plugin.cli.options import CONTEXT, merge_config, router_options
 from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.model_config import SIDE_OPTIONS, parse_model
+from drsow_plugin.model_config import parse_model
 from drsow_plugin.prompts import as_messages
-from drsow_plugin.records import Route
-from drsow_plugin.routing_config import RoutingConfig, RoutingOptions, parse_routing
+from drsow_plugin.records import NO_DOMAIN, Route
+from drsow_plugin.routing_config import SHARED, RoutingConfig, RoutingOptions, parse_routing
 
 if TYPE_CHECKING:
     from drsow_plugin.hookspecs import RouterInput
     from drsow_plugin.plugins import Offer, Plugins
     from drsow_plugin.routing import Routing
 
-_PLACED = ("dtype", "device", "device_map", "attn_implementation")
 _OF_CONDITIONING = {"domains", "domain_parts", "domain_side", "domain_shots"}
-VALID = frozenset((*RoutingOptions.__optional_keys__, *_PLACED, "strong")) - _OF_CONDITIONING
+VALID = frozenset((*RoutingOptions.__optional_keys__, *SHARED, "strong")) - _OF_CONDITIONING
 
 _plugin = click.option(
     "--plugin", help="A module or a Python file with domains and routers; a+b for several."
@@ -114,7 +113,7 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
     if model is None and (options.get("router_model") or "strong") == "weak":
         raise ConfigError("router_model=weak: there is no pair here. Name the model.")
     if model is None and options.get("strong"):
-        model = parse_model("router", options["strong"], options, _PLACED)
+        model = parse_model("router", options["strong"], options, SHARED)
     asked = RouterModel(model, Shared(), Batching())
     return Routing(config, asked.logprobs), config
 
@@ -122,7 +121,7 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
 def _read(file: BinaryIO, config: RoutingConfig, routing: Routing) -> list[RouterInput]:
     from drsow_plugin.hookspecs import RouterInput
 
-    column = config.domain_column or ("domain" if config.router == "column" else None)
+    column = config.known_column
     inputs = []
     named = False
     for number, line in enumerate(file, start=1):
@@ -173,7 +172,7 @@ def _as_json(given: RouterInput, found: Route) -> str:
 
 
 def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[str]:
-    counts = Counter(found.domain or "(none)" for found in routes)
+    counts = Counter(found.domain or NO_DOMAIN for found in routes)
     width = max([6, *map(len, counts)])
     yield f"{'domain':{width}}  {'prompts':>9}"
     for name, number in counts.most_common():
@@ -210,6 +209,3 @@ def _offered(offers: dict[str, Offer], plugin: object) -> list[str]:
 
 def _place(module: Any) -> str:
     return str(getattr(module, "__file__", None) or getattr(module, "__name__", module))
-
-
-assert all(name in SIDE_OPTIONS for name in _PLACED)

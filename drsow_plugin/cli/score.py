@@ -77,7 +77,7 @@ def _line(scored: dict[str, Any]) -> str:
 def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:
     routing = drsow.config.routing
     named = (DOMAIN, "domain_confidence") if routing.is_on else ()
-    column = routing.domain_column or (DOMAIN if routing.router == COLUMN else None)
+    column = routing.known_column
     same = routing.router == COLUMN and column == DOMAIN  # what is written is what was read
     taken = {*FIELDS, *named} - ({DOMAIN} if same else set())
     read = [_read(line, column, taken) for line in lines]

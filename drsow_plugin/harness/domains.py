@@ -10,10 +10,8 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from drsow_plugin.harness.context import PreferenceInstance
-from drsow_plugin.records import Reward
+from drsow_plugin.records import NO_DOMAIN, Reward
 from drsow_plugin.rewardbench import NO_ROWS
-
-NO_DOMAIN = "(none)"
 
 
 class DomainCounts:

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
 from drsow_plugin.harness.data import DOMAINS
-from drsow_plugin.routing_config import COLUMN, RoutingConfig
+from drsow_plugin.routing_config import KNOWN, RoutingConfig
 
 
 def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[str | None]:
@@ -19,8 +19,8 @@ def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[
     Raises:
         DataError: It is needed and not there, or not a text.
     """
-    field = routing.domain_column or "domain"
-    needed = routing.router == COLUMN or routing.domain_column is not None
+    needed = routing.known_column is not None
+    field = routing.known_column or KNOWN
     known = []
     for request in requests:
         document = request.doc or {}
