@@ -62,6 +62,8 @@ class Routing:
 
     def problem_with(self, known: str | None) -> str | None:
         """Return why the router cannot go by what the data names, or ``None`` if it can."""
+        if not isinstance(known, str | None):
+            return f"domains are names or None, got {known!r:.80}."
         if self.config.router != COLUMN or not known or known in self.domains:
             return None
         return unknown_name("domain", known, self.domains)

@@ -68,7 +68,8 @@ class ModelRouter:
         if confidence >= self._least:
             return Route(self._names[best], confidence)
         note = f"router: no domain at a confidence of {self._least:g} or more, so {where}"
-        return Route(fallback, confidence, note)
+        taken = None if fallback is None else weights[self._names.index(fallback)] / sum(weights)
+        return Route(fallback, taken, note)
 
     def _logprobs(self, texts: Sequence[str]) -> list[list[float] | None]:
         """Return the log-prob of each domain's name after each text; ``None`` if too long."""

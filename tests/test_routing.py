@@ -123,6 +123,15 @@ def test_order_and_neighbours_change_nothing(routed: DrSoW) -> None:
         assert again[position].domain == first[index].domain
 
 
+def test_what_is_cut_of_a_domain_is_said(strong: str, weak: str, plugin: str) -> None:
+    drsow = DrSoW(
+        strong, weak, plugin=plugin, domains="law", overflow="truncate_prompt", max_length=40
+    )
+    (reward,) = drsow.score(PROMPTS[:1], RESPONSES[:1])
+    assert reward.strong_truncated > 0
+    assert any("what was cut from the left is the domain's" in note for note in reward.notes)
+
+
 def test_domains_left_out_are_routed_and_not_applied(strong: str, weak: str, plugin: str) -> None:
     drsow = DrSoW(strong, weak, router="mine", plugin=plugin, domains=["strong-only"])
     rewards = drsow.score(PROMPTS[:1], RESPONSES[:1])
@@ -149,6 +158,8 @@ def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str, plug
     assert null[1].reason and null[1].reason.startswith("bad row: Unknown domain")
     with pytest.raises(DataError, match="domains has 1 entries for 2 prompts"):
         drsow.score(["A?"] * 2, ["B."] * 2, domains=["chat"])
+    with pytest.raises(DataError, match="row 0: domains are names or None, got 3"):
+        drsow.score(["A?"], ["B."], domains=[3])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="goes by the domains= of the prompts"):
         drsow.score(["A?"], ["B."])
     with pytest.raises(ConfigError, match="open the pair with router"):
