@@ -13,6 +13,7 @@ import tiny
 import torch
 from hub_server import READER, TOKEN, HubServer
 from huggingface_hub import constants
+from routing_plugin import PLUGIN
 
 from drsow_plugin.publishing import repository
 
@@ -39,6 +40,13 @@ def preference_file(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     return file
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    return str(path)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from hub_server import READER, TOKEN
-from test_routing import PLUGIN, pairs
+from routing_plugin import PLUGIN, pairs
 
 from drsow_plugin import Annotator
 from drsow_plugin.publishing import card

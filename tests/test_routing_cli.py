@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from routing_plugin import pairs
 from test_labelling_cli import drsow, write, wrong
-from test_routing import PLUGIN, pairs
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> str:
-    path = tmp_path / "mine.py"
-    path.write_text(PLUGIN)
-    return str(path)
 
 
 def test_plugins_are_listed_with_where_they_are_from(plugin: str) -> None:

@@ -10,19 +10,11 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
-from test_routing import PLUGIN
 from test_tasks import run
 
 from drsow_plugin import ConfigError, DataError, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.domains import condition
 from drsow_plugin.plugins import Plugins
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> str:
-    path = tmp_path / "mine.py"
-    path.write_text(PLUGIN)
-    return str(path)
 
 
 @pytest.fixture
