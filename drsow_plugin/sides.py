@@ -133,6 +133,7 @@ class Side:
             weights.add_adapter(self.name, self._config)
         return LocalEngine(
             weights.network,
+            weights.sharing,
             batch_tokens=self._batching.tokens,
             batch_size=self._batching.rows,
             adapter=partial(weights.use, self.name if self._config.adapter else None),

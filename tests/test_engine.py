@@ -11,26 +11,41 @@ import torch
 import transformers as tf
 from oracle import token_logprobs
 
+from drsow_plugin.engines.attention import Packing
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
+from drsow_plugin.engines.sharing import find_sharing
 from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.records import TokenPair
 
 
+def engine(model: torch.nn.Module | Network, **options: int) -> LocalEngine:
+    network = model if isinstance(model, Network) else Network(model)
+    return LocalEngine(network, find_sharing(network), **options)
+
+
 def rows(seed: int, count: int = 12) -> list[TokenPair]:
-    """Random rows of very different lengths, longer than the sliding windows."""
+    """Random rows of very different lengths, longer than the sliding windows.
+
+    Every second row shares its prompt with the one before, every third one more than that.
+    """
     rng = random.Random(seed)
 
     def ids(low: int, high: int) -> tuple[int, ...]:
         return tuple(rng.randrange(512) for _ in range(rng.randint(low, high)))
 
-    return [TokenPair(ids(1, 40), ids(1, 90)) for _ in range(count)]
+    made: list[TokenPair] = []
+    for number in range(count):
+        prompt = made[-1].prompt_ids if number % 2 else ids(1, 40)
+        begun = made[-1].response_ids[: number % 7] if number % 6 == 5 else ()
+        made.append(TokenPair(prompt, begun + ids(1, 90)))
+    return made
 
 
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
     model, pairs = tiny.model(arch), rows(1)
-    scored = LocalEngine(Network(model)).logprobs(pairs)
+    scored = engine(model).logprobs(pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -41,24 +56,99 @@ def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_padding_and_neighbours_change_nothing(arch: str) -> None:
     network, pairs = Network(tiny.model(arch)), rows(2)
-    alone = LocalEngine(network, batch_size=1).logprobs(pairs)
+    alone = engine(network, batch_size=1).logprobs(pairs)
     for options in ({}, {"batch_tokens": 300}, {"batch_size": 3}):
-        together = LocalEngine(network, **options).logprobs(pairs[::-1])[::-1]
+        together = engine(network, **options).logprobs(pairs[::-1])[::-1]
         for a, b in zip(alone, together, strict=True):
             assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
+UNSHARED = {"bloom_alibi", "mamba", "jamba_hybrid"}
+
+
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
-def test_the_head_runs_only_where_a_response_token_is_predicted(arch: str) -> None:
-    model, pairs = tiny.model(arch), rows(3)
-    network = Network(model)
-    assert network.splits
+def test_which_architectures_share_prefixes_is_found_out(
+    arch: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        caplog.clear()
+        shares = find_sharing(Network(tiny.model(arch).to(dtype))) is not None
+        assert shares == (arch not in UNSHARED)
+        assert len(caplog.records) == (not shares)
+        assert shares or "rows cannot share what they have in common" in caplog.text
+
+
+def weighty() -> torch.nn.Module:
+    """Return a model whose layers change what goes through them, as those of trained models do."""
+    made = tiny.model()
+    with torch.no_grad():
+        for parameter in made.model.layers.parameters():
+            parameter.mul_(10 if parameter.dim() > 1 else 1)
+    return made
+
+
+def neighbours(length: int) -> torch.nn.Module:
+    """Return a model that mixes each token with the ones before it outside of attention."""
+    made = weighty()
+    layer = made.model.layers[0].mlp
+    forward = layer.forward
+
+    def mixing(x: torch.Tensor) -> torch.Tensor:
+        before = torch.nn.functional.pad(x, (0, 0, length, 0))[:, : x.shape[1]]
+        return forward(x + before / 50)
+
+    layer.forward = mixing
+    return made
+
+
+class Deaf(torch.nn.Module):
+    """A rotary embedding that counts tokens instead of reading their positions."""
+
+    def __init__(self, own: torch.nn.Module) -> None:
+        super().__init__()
+        self.own = own
+
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> object:
+        return self.own(x, torch.arange(x.shape[1]).unsqueeze(0))
+
+
+def deaf() -> torch.nn.Module:
+    made = weighty()
+    made.model.rotary_emb = Deaf(made.model.rotary_emb)
+    return made
+
+
+@pytest.mark.parametrize("make", [lambda: neighbours(1), lambda: neighbours(3), deaf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_models_that_would_come_out_wrong_do_not_share(make: object, dtype: torch.dtype) -> None:
+    assert find_sharing(Network(weighty().to(dtype))) is not None
+    assert find_sharing(Network(make().to(dtype))) is None
+
+
+@pytest.mark.parametrize("arch", tiny.CONFIGS)
+def test_nothing_is_computed_twice(arch: str) -> None:
+    """The body runs once for each distinct prefix, the head once for each that predicts."""
+    pairs = [pair for pair in rows(3) if len(pair) < 48]  # LongRoPE shares no longer ones
+    model = tiny.model(arch)
+    made = engine(model)
+    embedded, headed = counted(model.get_input_embeddings()), counted(model.get_output_embeddings())
+    made.logprobs(pairs)
+    if arch in UNSHARED:
+        assert sum(headed) == sum(len(pair.response_ids) for pair in pairs)
+        return
+    ids = [(pair, pair.prompt_ids + pair.response_ids) for pair in pairs]
+    body = {row[:end] for _, row in ids for end in range(1, len(row))}
+    head = {row[:end] for pair, row in ids for end in range(len(pair.prompt_ids), len(row))}
+    assert (sum(embedded), sum(headed)) == (len(body), len(head))
+
+
+def counted(module: torch.nn.Module) -> list[int]:
+    """Return a list that the number of positions through a module is added to."""
     positions: list[int] = []
-    model.get_output_embeddings().register_forward_hook(
-        lambda _module, inputs, _output: positions.append(inputs[0].shape[:-1].numel())
+    module.register_forward_hook(
+        lambda _module, _inputs, output: positions.append(output.shape[:-1].numel())
     )
-    LocalEngine(network).logprobs(pairs)
-    assert sum(positions) == sum(len(pair.response_ids) for pair in pairs)
+    return positions
 
 
 def test_a_model_that_reads_ahead_is_refused() -> None:
@@ -91,7 +181,7 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
     network = Network(Odd())
     assert not network.splits and "cannot be applied apart" in caplog.text
     pairs = rows(4)
-    scored = LocalEngine(network).logprobs(pairs)
+    scored = engine(network).logprobs(pairs)
     oracle = Odd().double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -100,11 +190,11 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
 
 def test_offloaded_weights_are_scored_where_they_are_brought_to() -> None:
     pairs = rows(7)
-    usual = LocalEngine(Network(tiny.model())).logprobs(pairs)
+    usual = engine(tiny.model()).logprobs(pairs)
     offloaded = accelerate.cpu_offload(tiny.model(), execution_device=torch.device("cpu"))
     network = Network(offloaded)
     assert network.splits and network.device == torch.device("cpu")
-    for a, b in zip(usual, LocalEngine(network).logprobs(pairs), strict=True):
+    for a, b in zip(usual, engine(network).logprobs(pairs), strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
@@ -116,30 +206,51 @@ class Cramped(Network):
         self.room, self.refused = room, 0
 
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        if ids.numel() > self.room:
-            self.refused += 1
-            raise torch.OutOfMemoryError("out of memory")
+        self.hold(ids.numel())
         return super().hidden(ids)
 
+    def hidden_of_tree(self, packing: Packing) -> torch.Tensor:
+        self.hold(len(packing.chunk.ids) + packing.chunk.kept)
+        return super().hidden_of_tree(packing)
 
-def test_running_out_of_memory_halves_the_budget_and_goes_on() -> None:
+    def hold(self, tokens: int) -> None:
+        if tokens > self.room:
+            self.refused += 1
+            raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
+def test_running_out_of_memory_halves_the_budget_and_goes_on(arch: str) -> None:
     pairs = rows(5, count=40)
-    roomy = LocalEngine(Network(tiny.model())).logprobs(pairs)
-    cramped = Cramped(tiny.model(), room=200)
-    scored = LocalEngine(cramped).logprobs(pairs)
+    roomy = engine(tiny.model(arch)).logprobs(pairs)
+    cramped = Cramped(tiny.model(arch), room=200)
+    scored = engine(cramped).logprobs(pairs)
     assert 1 <= cramped.refused <= 6
     for a, b in zip(roomy, scored, strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
-def test_a_single_row_that_does_not_fit_is_an_error_with_its_length() -> None:
+@pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
+def test_a_single_row_that_does_not_fit_is_an_error_with_its_length(arch: str) -> None:
+    cramped = engine(Cramped(tiny.model(arch), room=50))
     with pytest.raises(EngineError, match="single row of 90 tokens"):
-        LocalEngine(Cramped(tiny.model(), room=50)).logprobs([TokenPair((1,) * 40, (2,) * 50)])
+        cramped.logprobs([TokenPair((1,) * 40, (2,) * 50)])
+
+
+@pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
+def test_a_row_that_does_not_fit_does_not_take_others_with_it(arch: str) -> None:
+    short = [TokenPair((1,) * 10, (2, *[3] * n)) for n in range(8)]
+    pairs = [*short[:4], TokenPair((1,) * 40, (2,) * 50), *short[4:]]
+    scored = engine(Cramped(tiny.model(arch), room=50)).logprobs(pairs, strict=False)
+    assert scored[4].failure.startswith("out of memory: a single row of 90")
+    expected = engine(tiny.model(arch)).logprobs(short)
+    for a, b in zip(expected, scored[:4] + scored[5:], strict=True):
+        assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
-    with pytest.raises(RuntimeError, match="out of bounds"):
-        LocalEngine(Network(tiny.model())).logprobs([TokenPair((1,), (99999,))] * 2)
+    with pytest.raises((RuntimeError, IndexError), match=r"out of (bounds|range)"):
+        engine(tiny.model()).logprobs([TokenPair((1,), (99999,))] * 2)
 
 
 def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> None:
@@ -149,7 +260,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
     model = tf.AutoModelForCausalLM.from_config(config).eval()
     rng = random.Random(0)
     pair = TokenPair((1, 2, 3), tuple(rng.randrange(49152) for _ in range(500)))
-    scored = LocalEngine(Network(model)).logprobs([pair])[0]
+    scored = engine(model).logprobs([pair])[0]
     expected = token_logprobs(model.double(), pair.prompt_ids, pair.response_ids)
     assert scored.total == pytest.approx(sum(expected), abs=2e-4)
 
@@ -159,7 +270,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_a_gpu_in_float32_agrees_with_float64(arch: str) -> None:
     model, pairs = tiny.model(arch).cuda(), rows(6)
-    scored = LocalEngine(Network(model)).logprobs(pairs)
+    scored = engine(model).logprobs(pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))

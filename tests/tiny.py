@@ -166,6 +166,19 @@ CONFIGS = {
         },
     ),
     "mixtral": lambda: tf.MixtralConfig(**_SIZES, num_local_experts=4),
+    "gpt_oss_sinks": lambda: tf.GptOssConfig(
+        **_SIZES, head_dim=8, sliding_window=8, num_local_experts=4, num_experts_per_tok=2
+    ),
+    "deepseek_latent": lambda: tf.DeepseekV3Config(
+        **_NO_GROUPS,
+        **{"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "v_head_dim": 8},
+        **{"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "moe_intermediate_size": 16},
+        **{"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+        first_k_dense_replace=1,
+    ),
+    "jamba_hybrid": lambda: tf.JambaConfig(
+        **{**_SIZES, "num_hidden_layers": 5}, use_mamba_kernels=False, num_experts=2
+    ),
     "bloom_alibi": lambda: tf.BloomConfig(vocab_size=512, hidden_size=32, n_layer=2, n_head=4),
     "mamba": lambda: tf.MambaConfig(
         vocab_size=512, hidden_size=32, num_hidden_layers=2, state_size=8

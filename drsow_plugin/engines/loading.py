@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from drsow_plugin.engines.network import Network
+from drsow_plugin.engines.sharing import find_sharing
 from drsow_plugin.engines.sources import Source, translated_errors
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.model_config import ModelConfig
@@ -82,6 +83,8 @@ class Weights:
         self.model.train(False)
         with translated_errors(f"{side}={config.source!r}", config.revision):
             self.network = Network(self.model)
+        asked = config.attn_implementation is not None  # what is asked for attends, row by row
+        self.sharing = None if asked else find_sharing(self.network)
         self._adapted: Any = None
         self._lock = threading.RLock()  # an adapter is on or off for all that use the weights
 

@@ -8,6 +8,7 @@ so that soft-capping, logit scaling and whatever else a model does there is kept
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 
+from drsow_plugin.engines.attention import Packing, packed
 from drsow_plugin.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,87 @@ class Network:
         if not self.splits:
             return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
         return self._body(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    def hidden_of_tree(self, packing: Packing) -> torch.Tensor:
+        """Return the hidden states of a chunk of a tree of rows.
+
+        Args:
+            packing: The chunk; the keys and values that the next one needs are left in it.
+
+        Returns:
+            (tokens, hidden size), in the model's dtype.
+
+        Raises:
+            UnshareableError: The model attends in a way that a tree cannot follow.
+        """
+        chunk = packing.chunk
+        ids, positions = (
+            torch.from_numpy(x).unsqueeze(0).to(self.device) for x in (chunk.ids, chunk.positions)
+        )
+        with packed(self._model, packing):
+            output = self._body(input_ids=ids, position_ids=positions, use_cache=False)
+        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the body asks for the position of each token."""
+        return "position_ids" in inspect.signature(self._body.forward).parameters
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers, by the configuration."""
+        return int(getattr(self._model.config.get_text_config(), "num_hidden_layers", 1))
+
+    @contextmanager
+    def nudged(self) -> Iterator[None]:
+        """Change each number that the embeddings give by one rounding: the yardstick of noise."""
+
+        def nudge(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            signs = (
+                torch.arange(output.numel(), device=output.device)
+                .mul(7919)
+                .remainder(13)
+                .remainder(2)
+            )
+            step = signs.mul(2).sub(1).view(output.shape).to(output)
+            return output + output * step * torch.finfo(output.dtype).eps
+
+        hook = self._model.get_input_embeddings().register_forward_hook(nudge)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @property
+    def windows(self) -> list[int]:
+        """Lengths from which on the model, by its configuration, may not see a whole row."""
+        config = self._model.config.get_text_config()
+        names = ("sliding_window", "attention_chunk_size", "sliding_window_size", "window_size")
+        found = [getattr(config, name, None) for name in names]
+        return [w for w in found if isinstance(w, int) and w > 0]
+
+    @property
+    def bytes_per_token(self) -> int:
+        """A bound of the memory for one token on its way through a layer, from the sizes."""
+        config = self._model.config.get_text_config()
+        wide = max(
+            int(getattr(config, name, None) or 0)
+            for name in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+        )
+        hidden = int(self._model.get_input_embeddings().weight.shape[-1])
+        # In the layer's dtype: its gate, its product and its result beside queries, keys, values
+        # and residuals; in float32: the normalisation.
+        return self.dtype.itemsize * (4 * (wide or 4 * hidden) + 10 * hidden) + 4 * 3 * hidden
+
+    @property
+    def name(self) -> str:
+        """Class of the model."""
+        return type(self._model).__name__
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the hidden states."""
+        return self._model.get_input_embeddings().weight.dtype  # type: ignore[no-any-return]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits, (positions, vocabulary), of hidden states, (positions, size)."""

@@ -1,0 +1,134 @@
+"""Finds out, by trying, whether a model's rows may share what they have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import AttentionInterface
+
+from drsow_plugin.engines import attention
+from drsow_plugin.engines.attention import Kernel, KeyValue, Packing, UnshareableError
+from drsow_plugin.engines.network import Network
+from drsow_plugin.engines.tree import TokenTree
+from drsow_plugin.records import TokenPair
+
+logger = logging.getLogger(__name__)
+
+AttentionInterface.register(attention.NAME, attention.tree_attention)
+
+# Rows in the order of the tree, and others of the same lengths that share as much.
+_A, _B = (7, 4, 9, 2, 8, 3), (5, 6, 1)
+_END = tuple(range(11, 21))
+_PROBE = [(*_B, *_A), (*_A, *_END), (*_A, 21, 11, 22, 13, 23, 15), (*_A[:3], *_B, 24, 25)]
+_NEIGHBOURS = [(*_B, *_A[::-1]), (*_A, *_END[:0:-1], 12), *_PROBE[2:]]
+_SAME = (2, 3)  # the rows that are in both
+_PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
+# In what one rounding of the model's input comes to.
+_MOST_DIFFERENCE, _MOST_INFLUENCE = 4.0, 0.5
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How rows share prefixes.
+
+    Attributes:
+        kernel: What attends.
+        longest: Most tokens of a row that may share; ``None`` for any.
+    """
+
+    kernel: Kernel
+    longest: int | None
+
+
+def find_sharing(network: Network) -> Sharing | None:
+    """Score a few rows packed into a tree and one by one, and compare.
+
+    Packed rows must come out as they do alone, whatever their neighbours are. Where they do
+    not (a recurrent layer, position by distance in the sequence, an attention that is not
+    handed over to transformers' attention interface), one line on the log says so.
+
+    Returns:
+        How rows share prefixes, or ``None`` if they cannot.
+    """
+    kernels = [attention.by_run]
+    if network.device.type == "cuda" and network.dtype in (torch.float16, torch.bfloat16):
+        kernels.insert(0, attention.by_varlen)
+    problem = "its head cannot be applied apart from its body"
+    for kernel in kernels if network.splits else ():
+        try:
+            problem = _difference(network, kernel)
+        except UnshareableError as error:
+            problem = str(error)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a model's own code, run in a way it was not written for
+            problem = f"it fails on packed rows ({type(error).__name__}: {error})"
+        if not problem:
+            return Sharing(kernel, _longest(network))
+    logger.warning(
+        "%s: rows cannot share what they have in common, and are scored one by one: %s.",
+        network.name,
+        problem,
+    )
+    return None
+
+
+@torch.inference_mode()
+def _difference(network: Network, kernel: Kernel) -> str:
+    """Return in what packed rows differ from single ones; empty if they do not."""
+    if not network.takes_positions:
+        return "it is not told the positions of its tokens"
+    packed = _probe(network, kernel, _PROBE)
+    others = _probe(network, kernel, _NEIGHBOURS)
+    for row, ids in enumerate(_PROBE):
+        tokens = torch.tensor([ids[:-1]], device=network.device)
+        alone = network.hidden(tokens)[0].double()
+        with network.nudged():
+            noise = _rms(network.hidden(tokens)[0].double() - alone)
+        if row in _SAME and not _rms(packed[row] - others[row]) <= _MOST_INFLUENCE * noise:
+            return "a row changes with its neighbours"
+        if not _rms(packed[row] - alone) <= _MOST_DIFFERENCE * noise:
+            return "a row comes out differently when it shares a prefix"
+    return ""
+
+
+def _probe(network: Network, kernel: Kernel, rows: list[tuple[int, ...]]) -> list[torch.Tensor]:
+    """Return the hidden states of each row, (tokens but the last, hidden size)."""
+    pairs = [TokenPair(row[:1], row[1:]) for row in rows]
+    tree = TokenTree(pairs)
+    hidden = torch.cat([part.double() for part in _parts(network, kernel, tree)])
+    nodes = torch.from_numpy(tree.predictions).to(hidden.device)
+    return [hidden[nodes[tree.spans[row]]] for row in range(len(rows))]
+
+
+def _parts(network: Network, kernel: Kernel, tree: TokenTree) -> Iterator[torch.Tensor]:
+    kept: list[KeyValue] = []
+    while not tree.is_done:
+        packing = Packing(tree.chunk(_PROBE_TOKENS), kernel, kept)
+        yield network.hidden_of_tree(packing)
+        kept = packing.keep
+        if len(kept) < network.num_layers:
+            raise UnshareableError(
+                f"only {len(kept)} of its {network.num_layers} layers attend by way of "
+                "transformers' attention interface"
+            )
+        tree.advance(packing.chunk)
+
+
+def _rms(values: torch.Tensor) -> torch.Tensor:
+    return values.square().mean().sqrt()
+
+
+def _longest(network: Network) -> int | None:
+    """Return the longest row that is known to be read as the probe was.
+
+    A window that the probe outgrew has been tried; rows longer than another are not shared.
+    """
+    tried = max(map(len, _PROBE)) - 1
+    limits = [window for window in network.windows if window >= tried]
+    if network.long_from is not None:
+        limits.append(network.long_from)
+    return min(limits, default=None)
