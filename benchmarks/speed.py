@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import cpu_name, floor_flops
-from peers import METHODS, open_pair, shape
+from pair import open_pair, shape
+from peers import METHODS
 from report import README, best_of_table, versions, workload_table, write_section
 from worker import Worker, once
 from workloads import BEST_OF, Row, Unique, auto_batch_positions, tokenised, unique, workload

@@ -96,7 +96,8 @@ def _method(name: str) -> Any:
 
     def opened(dtype: str) -> Any:
         from measure import Positions, causal_lms, reset_peak, resident_mb
-        from peers import METHODS, NotRun
+        from pair import NotRun
+        from peers import METHODS
 
         method = METHODS[name](dtype)
         if name != "hf-auto":  # its warm-up would be 320 rows
@@ -148,7 +149,7 @@ def _products(dtype: str) -> Any:
 def _float64(_dtype: str) -> Any:
     """Return a job that scores rows one by one in float64, with transformers alone."""
     import torch
-    from peers import load_model
+    from pair import load_model
 
     model = load_model("float32").double()
 
