@@ -117,9 +117,9 @@ def vllm(model: Any) -> Score:
     """Return vLLM's prompt log-probs; it reads the model from a folder of its own."""
     from vllm import LLM, SamplingParams
 
-    folder = tempfile.mkdtemp(prefix="drsow-vllm-")
-    model.save_pretrained(folder)
-    served = LLM(folder, skip_tokenizer_init=True, gpu_memory_utilization=0.5)
+    with tempfile.TemporaryDirectory(prefix="drsow-vllm-") as folder:
+        model.save_pretrained(folder)
+        served = LLM(folder, skip_tokenizer_init=True, gpu_memory_utilization=0.4)
     asked = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
 
     def score(pairs: Sequence[TokenPair]) -> list[float]:

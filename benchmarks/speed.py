@@ -24,6 +24,7 @@ from measure import cpu_name, floor_flops
 from pair import open_pair, shape
 from peers import METHODS
 from report import README, best_of_table, versions, workload_table, write_section
+from rewardbench_peer import REQUIREMENTS as REWARDBENCH
 from worker import Worker, once
 from workloads import BEST_OF, Row, Unique, auto_batch_positions, tokenised, unique, workload
 
@@ -206,11 +207,11 @@ def sections(
 
 
 def caption(dtype: str, peaks: Mapping[str, float], given: argparse.Namespace) -> str:
-    """Return when, where and with what it was measured."""
+    """Return when, where and with what it was measured; RewardBench has its own folder."""
     speeds = ", ".join(f"{name} {speed / 1e9:,.0f}" for name, speed in peaks.items())
     return (
         f"Measured on {datetime.date.today()}, {cpu_name()}, {given.threads} thread(s), {dtype}, "
-        f"{given.pairs} pairs, {given.rounds} round(s); {versions(*PACKAGES)}, rewardbench 0.1.4. "
+        f"{given.pairs} pairs, {given.rounds} round(s); {versions(*PACKAGES)}, {REWARDBENCH[0]}. "
         f"Matrix products in the same run, GFLOP/s: {speeds}; the best one is the peak."
     )
 
