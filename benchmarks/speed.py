@@ -195,7 +195,7 @@ def sections(
         entry = known[job.name]
         auto = sum(auto_batch_positions(side) for side in job.pairs)
         parts.append(
-            f"### {job.name}: {len(job.rows)} responses\n\n"
+            f"### {job.name}: {len(job.rows)} responses, {len(job.rows) // 2} pairs\n\n"
             + workload_table(turns[job.name], entry)
             + f"\n\nUnique: {entry['unique'].body:,} tokens through the body, "
             f"{entry['unique'].head:,} predictions. Floor: {entry['floor_s']:.2f} s. lm-eval's "
@@ -211,7 +211,7 @@ def caption(dtype: str, peaks: Mapping[str, float], given: argparse.Namespace) -
     speeds = ", ".join(f"{name} {speed / 1e9:,.0f}" for name, speed in peaks.items())
     return (
         f"Measured on {datetime.date.today()}, {cpu_name()}, {given.threads} thread(s), {dtype}, "
-        f"{given.pairs} pairs, {given.rounds} round(s); {versions(*PACKAGES)}, {REWARDBENCH[0]}. "
+        f"{given.rounds} round(s); {versions(*PACKAGES)}, {REWARDBENCH[0]}. "
         f"Matrix products in the same run, GFLOP/s: {speeds}; the best one is the peak."
     )
 
