@@ -9,7 +9,9 @@ import pytest
 import tiny
 import torch
 import transformers as tf
+from measure import HeadCounter
 from oracle import token_logprobs
+from workloads import unique
 
 from drsow_plugin.engines.attention import Packing
 from drsow_plugin.engines.local import LocalEngine
@@ -130,25 +132,17 @@ def test_nothing_is_computed_twice(arch: str) -> None:
     """The body runs once for each distinct prefix, the head once for each that predicts."""
     pairs = [pair for pair in rows(3) if len(pair) < 48]  # LongRoPE shares no longer ones
     model = tiny.model(arch)
-    made = engine(model)
-    embedded, headed = counted(model.get_input_embeddings()), counted(model.get_output_embeddings())
-    made.logprobs(pairs)
-    if arch in UNSHARED:
-        assert sum(headed) == sum(len(pair.response_ids) for pair in pairs)
-        return
-    ids = [(pair, pair.prompt_ids + pair.response_ids) for pair in pairs]
-    body = {row[:end] for _, row in ids for end in range(1, len(row))}
-    head = {row[:end] for pair, row in ids for end in range(len(pair.prompt_ids), len(row))}
-    assert (sum(embedded), sum(headed)) == (len(body), len(head))
-
-
-def counted(module: torch.nn.Module) -> list[int]:
-    """Return a list that the number of positions through a module is added to."""
-    positions: list[int] = []
-    module.register_forward_hook(
-        lambda _module, _inputs, output: positions.append(output.shape[:-1].numel())
+    made, body = engine(model), []
+    model.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: body.append(inputs[0].numel())
     )
-    return positions
+    with HeadCounter([model]) as head:
+        made.logprobs(pairs)
+    if arch in UNSHARED:
+        assert round(head.positions) == sum(len(pair.response_ids) for pair in pairs)
+        return
+    counted = unique(pairs)
+    assert (sum(body), round(head.positions)) == (counted.body, counted.head)
 
 
 def test_a_model_that_reads_ahead_is_refused() -> None:
@@ -202,8 +196,8 @@ class Cramped(Network):
     """A device that holds only so many tokens at once."""
 
     def __init__(self, model: torch.nn.Module, room: int) -> None:
-        super().__init__(model)
         self.room, self.refused = room, 0
+        super().__init__(model)
 
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
         self.hold(ids.numel())

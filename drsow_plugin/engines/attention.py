@@ -267,7 +267,8 @@ def by_varlen(
         packing.on(f"cumulative {name}", torch.tensor(sums, dtype=torch.int32), key.device)
         for name, sums in (("queries", lengths.queries), ("keys", lengths.keys))
     ]
-    attended = varlen_attn(
+    attend: Any = varlen_attn  # its parameters differ between releases
+    attended: torch.Tensor = attend(
         query.transpose(0, 1).contiguous(),
         *(x.transpose(0, 1).index_select(0, where) for x in (key, value)),
         *cumulative,
@@ -275,7 +276,6 @@ def by_varlen(
         lengths.longest_key,
         **options,
     )
-    assert isinstance(attended, torch.Tensor)
     return attended
 
 
@@ -307,7 +307,9 @@ def _by_torch(
     else:
         mask = packing.mask(run, how.window, query)
     return scaled_dot_product_attention(
-        *(x.unsqueeze(0) for x in (query, key, value)),
+        query.unsqueeze(0),
+        key.unsqueeze(0),
+        value.unsqueeze(0),
         attn_mask=mask,
         scale=how.scale,
         enable_gqa=grouped,

@@ -46,6 +46,7 @@ class Network:
                 "every position, which takes more memory.",
                 type(model).__name__,
             )
+        self._head_is_linear = self._check_linear_head()
 
     @property
     def device(self) -> torch.device:
@@ -164,6 +165,33 @@ class Network:
         with self._given(hidden.unsqueeze(0)):
             positions = torch.zeros(1, len(hidden), dtype=torch.long, device=self.device)
             return self._model(input_ids=positions, use_cache=False).logits[0]  # type: ignore[no-any-return]
+
+    @property
+    def linear_head(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Weight, (vocabulary, hidden size), and bias of a head that is just a linear layer.
+
+        ``None`` for any other, such as one that an adapter, soft-capping or quantisation changes.
+        """
+        if not self._head_is_linear:
+            return None
+        head = self._model.get_output_embeddings()
+        return (head.weight, head.bias) if type(head) is torch.nn.Linear else None
+
+    @torch.inference_mode()
+    def _check_linear_head(self) -> bool:
+        """Compare the logits of a few hidden states with the product of the head's weight."""
+        head = getattr(self._model, "get_output_embeddings", lambda: None)()
+        if not self.splits or type(head) is not torch.nn.Linear or hasattr(head, "_hf_hook"):
+            return False
+        hidden = self.hidden(torch.arange(8, device=self.device).remainder(self.vocab_size)[None])
+        hidden = hidden[0].to(head.weight.device)
+        if hidden.dtype != head.weight.dtype:
+            return False
+        logits = self.logits(hidden).to(hidden.device)
+        product = torch.nn.functional.linear(hidden, head.weight, head.bias).to(logits.dtype)
+        return product.shape == logits.shape and torch.allclose(
+            product, logits, rtol=torch.finfo(head.weight.dtype).eps, atol=0
+        )
 
     @contextmanager
     def _given(self, hidden: torch.Tensor) -> Iterator[None]:

@@ -143,7 +143,9 @@ class TokenTree:
         """Return the next chunk, the run behind it and the path up to there."""
         first, run, path = self._cursor, self._run, self._path
         last = min(first + tokens, self.size)
-        kept, node, runs, positions = len(path), first, [], []
+        kept, node = len(path), first
+        runs: list[Run] = []
+        positions: list[Ids] = []
         while node < last and len(runs) < rows:
             begin, end = self._first[run], self._end(run)
             stop = min(end, last)
