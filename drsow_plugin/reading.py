@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from drsow_plugin.config import SIDES
@@ -72,7 +73,7 @@ class Reader:
             for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
         ]
         rows = self._route(rows, domains, on_error)
-        return [self._tokenise(index, row, on_error) for index, row in enumerate(rows)]
+        return self._tokenise(rows, on_error)
 
     def _read(self, index: int, prompt: Prompt, response: str, on_error: OnError) -> Row:
         where = f"row {index}"
@@ -120,26 +121,45 @@ class Reader:
             rows[index] = replace(rows[index], route=route)
         return rows
 
-    def _tokenise(self, index: int, row: Row, on_error: OnError) -> Row:
-        if row.problem is not None:
-            return row
-        where = f"row {index}"
-        try:
-            strong, weak = (self._tokenised(side, row, where) for side in SIDES)
-        except DataError as error:
-            if on_error == "raise":
-                raise
-            return replace(row, problem=_problem(error, where))
-        return replace(row, strong=strong, weak=weak)
+    def _tokenise(self, rows: list[Row], on_error: OnError) -> list[Row]:
+        """Return the rows as both sides' tokens; those that read alike tokenise once."""
+        readable = [index for index, row in enumerate(rows) if row.problem is None]
+        read = {side: [self._messages(side, rows[i]) for i in readable] for side in SIDES}
+        made: dict[SideName, list[TokenPair | DataError]] = {}
+        for side in SIDES:
+            if made and self._sides_tokenise_alike and read["strong"] == read["weak"]:
+                made[side] = made["strong"]
+                continue
+            batch = [
+                (messages, rows[index].response, f"row {index}")
+                for index, messages in zip(readable, read[side], strict=True)
+            ]
+            made[side] = self._sides[side].tokenise_all(batch)
+        for number, index in enumerate(readable):
+            pairs: dict[str, TokenPair] = {}
+            for side in SIDES:
+                pair = made[side][number]
+                if isinstance(pair, DataError):
+                    if on_error == "raise":
+                        raise pair
+                    rows[index] = replace(rows[index], problem=_problem(pair, f"row {index}"))
+                    break
+                if pair.truncated and read[side][number] != rows[index].messages:
+                    pair = replace(pair, notes=(*pair.notes, CUT_DOMAIN))
+                pairs[side] = pair
+            else:
+                rows[index] = replace(rows[index], strong=pairs["strong"], weak=pairs["weak"])
+        return rows
 
-    def _tokenised(self, side: SideName, row: Row, where: str) -> TokenPair:
-        messages = row.messages
-        if self._routing is not None:
-            messages = self._routing.conditioned(messages, row.route, side)
-        pair = self._sides[side].tokenise(messages, row.response, where)
-        if pair.truncated and messages != row.messages:
-            pair = replace(pair, notes=(*pair.notes, CUT_DOMAIN))
-        return pair
+    @cached_property
+    def _sides_tokenise_alike(self) -> bool:
+        return self._sides["strong"].tokenises_like(self._sides["weak"])
+
+    def _messages(self, side: SideName, row: Row) -> list[Message]:
+        """Return the conversation as a side's model is to read it."""
+        if self._routing is None:
+            return row.messages
+        return self._routing.conditioned(row.messages, row.route, side)
 
 
 def _problem(error: DataError, where: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from drsow_plugin.errors import ConfigError
+from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import token_progress
 from drsow_plugin.prompts import as_messages
-from drsow_plugin.records import Prompt, Scoring
+from drsow_plugin.records import Prompt, Scoring, TokenPair
 from drsow_plugin.sides import Batching, Shared, Side
 
 _SCORING = Scoring(overflow="skip")
@@ -61,10 +61,16 @@ class RouterModel:
             DataError: A prompt or a response is not text.
             EngineError: The model failed.
         """
-        rows = [
-            self.side.tokenise(as_messages(prompt, f"row {row}"), response, f"row {row}")
-            for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-        ]
+        rows: list[TokenPair] = []
+        for row in self.side.tokenise_all(
+            [
+                (as_messages(prompt, f"row {number}"), response, f"row {number}")
+                for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
+            ]
+        ):
+            if isinstance(row, DataError):
+                raise row
+            rows.append(row)
         pairs = [row for row in rows if row.reason is None]
         if not pairs:
             return [None] * len(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -101,21 +102,54 @@ class Side:
         """Return one row as token ids that fit the model, or with the reason why not.
 
         Raises:
-            OverflowLengthError: The row is too long and ``overflow`` is ``error``.
-            TemplateError: The template refuses the conversation.
+            DataError: See :meth:`tokenise_all`.
         """
-        pair = self.renderer.encode(messages, response, f"{where}, {self.name} model")
+        pair = self.tokenise_all([(messages, response, where)])[0]
+        if isinstance(pair, DataError):
+            raise pair
+        return pair
+
+    def tokenise_all(
+        self, rows: Sequence[tuple[list[Message], str, str]]
+    ) -> list[TokenPair | DataError]:
+        """Return rows as token ids that fit the model, or with the reason why not.
+
+        Args:
+            rows: Messages, response, and how to name the row in an error.
+
+        Returns:
+            For each row its tokens, or the error: the row is too long and ``overflow`` is
+            ``error``, the template refuses it, or its tokens are not the model's.
+        """
+        named = [(messages, text, f"{where}, {self.name} model") for messages, text, where in rows]
+        return [
+            pair if isinstance(pair, DataError) else self._fitted(pair, where)
+            for pair, (_, _, where) in zip(self.renderer.encode_all(named), rows, strict=True)
+        ]
+
+    def tokenises_like(self, other: Side) -> bool:
+        """Tell whether both sides make the same tokens of the same row."""
+        return self._tokenisation() == other._tokenisation()
+
+    def _tokenisation(self) -> tuple[object, ...]:
+        return (
+            *(self.template, _tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
+            *(self.max_length, self._vocab_size, self._scoring),
+        )
+
+    def _fitted(self, pair: TokenPair, where: str) -> TokenPair | DataError:
         unknown = max((*pair.prompt_ids, *pair.response_ids), default=0)
         if unknown >= self._vocab_size:
             token = self.tokenizer.convert_ids_to_tokens(unknown)
-            raise DataError(
+            return DataError(
                 f"{where}: the token {token!r} ({unknown}) is outside the {self.name} model's "
                 f"vocabulary of {self._vocab_size}. The tokenizer does not belong to the model."
             )
         if self.max_length is None or len(pair) <= self.max_length:
             return pair
         start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
-        return _overflow(pair, self.max_length, self._scoring, f"{where}, {self.name} model", start)
+        where = f"{where}, {self.name} model"
+        return _overflow(pair, self.max_length, self._scoring, where, start)
 
     @property
     def engine(self) -> Engine:
@@ -259,14 +293,14 @@ def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _overflow(
     pair: TokenPair, limit: int, scoring: Scoring, where: str, start: tuple[int, ...]
-) -> TokenPair:
+) -> TokenPair | OverflowLengthError:
     """Apply the overflow policy to a row longer than ``limit``; ``start`` (BOS) is never cut."""
     size = (
         f"{len(pair.prompt_ids)} prompt + {len(pair.response_ids)} response tokens are more "
         f"than max_length {limit}"
     )
     if scoring.overflow == "error":
-        raise OverflowLengthError(
+        return OverflowLengthError(
             f"{where}: {size}. Set overflow=skip to leave such rows without a reward, or "
             "overflow=truncate_prompt to cut the prompt from the left."
         )

@@ -7,7 +7,8 @@ the response, adds text to the last turn), that rendering is not used and a note
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -15,13 +16,12 @@ import jinja2
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.prompts import is_prefill, plain_text
 from drsow_plugin.records import Message, TokenPair
+from drsow_plugin.turns import SYSTEM_MERGED, left_out, merge_system, refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SYSTEM_MERGED = "the template has no system role: system message merged into the first user turn"
 REWRITTEN = "the template does not keep the prompt and the response as given; scored as given"
-LEFT_OUT = "part of the prompt is not in what the model reads, as the template renders it"
 SPLIT_APART = "prompt and response merge when tokenised together; tokenised apart"
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
@@ -29,7 +29,22 @@ NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is use
 # What rendering may raise: the template's own complaints, and what it trips over.
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError)
 
+_WORD = "A"
 _PROBE_PROMPT, _PROBE_RESPONSE = "What is asked?", "drsow-probe-response"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row as text: the prompt, what continues it, and the prompt as it is to be tokenised."""
+
+    text: str
+    continuation: str
+    ahead: str
+    notes: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        return self.ahead, self.text + self.continuation
 
 
 class Renderer:
@@ -60,9 +75,10 @@ class Renderer:
         self._glue = ""
         self._end_ids: tuple[int, ...] = ()
         self._end_note: tuple[str, ...] = ()
-        self._last: tuple[list[Message], tuple[str, tuple[int, ...], tuple[str, ...]]] | None = None
+        self._start: tuple[int, ...] = ()
+        self._word_ids: tuple[int, ...] | None = None
         if template is None:
-            self._start = self._start_id()
+            self._start = (self._start_id(),)
         else:
             self._probe_template(end_of_turn)
 
@@ -72,66 +88,105 @@ class Renderer:
         return self._end_ids
 
     def encode(self, messages: list[Message], response: str, where: str) -> TokenPair:
-        """Return one row as token ids.
-
-        Args:
-            messages: The prompt. Where its last message is the assistant's, the response
-                continues that message.
-            response: Scored as given; never stripped.
-            where: How to name the row in an error.
+        """Return one row as token ids; see :meth:`encode_all`.
 
         Raises:
             TemplateError: The template refuses the conversation.
         """
-        text, prompt_ids, notes = self._prompt(messages, where)
+        pair = self.encode_all([(messages, response, where)])[0]
+        if isinstance(pair, TemplateError):
+            raise pair
+        return pair
+
+    def encode_all(
+        self, rows: Sequence[tuple[list[Message], str, str]]
+    ) -> list[TokenPair | TemplateError]:
+        """Return rows as token ids, tokenised together, each text once.
+
+        Args:
+            rows: Messages of the prompt, response, and how to name the row in an error. Where
+                the last message is the assistant's, the response continues it. A response is
+                scored as given; never stripped.
+
+        Returns:
+            For each row its tokens, or why the template refuses the conversation.
+        """
+        drafts: list[_Draft | TemplateError] = []
+        rendered: tuple[list[Message], tuple[str, tuple[str, ...]]] | None = None
+        for messages, response, where in rows:
+            try:
+                if rendered is None or rendered[0] != messages:
+                    rendered = messages, self._render_prompt(messages, where)
+                drafts.append(self._draft(messages, response, *rendered[1]))
+            except TemplateError as error:
+                drafts.append(error)
+        texts = {text for draft in drafts if isinstance(draft, _Draft) for text in draft.texts}
+        ids = self._ids_of(list(texts))
+        places = (where for _, _, where in rows)
+        return [self._pair(draft, ids, where) for draft, where in zip(drafts, places, strict=True)]
+
+    def _draft(
+        self, messages: list[Message], response: str, text: str, notes: tuple[str, ...]
+    ) -> _Draft:
         prefill = is_prefill(messages)
         continuation = response if prefill else self._glue + response
-        joint = self._ids(text + continuation)
-        start = (self._start,) if self._template is None else ()
-        if (*start, *joint)[: len(prompt_ids)] == prompt_ids:
-            response_ids = (*start, *joint)[len(prompt_ids) :]
-        else:
-            response_ids = self._ids_after(text, continuation)
-            notes += (SPLIT_APART,)
         if self._template is not None and not prefill and not self._keeps(messages, text, response):
             notes += (REWRITTEN,)
+        ahead = text + _WORD if self._template is None and text else text
+        return _Draft(text, continuation, ahead, notes)
+
+    def _pair(
+        self, draft: _Draft | TemplateError, ids: Mapping[str, tuple[int, ...]], where: str
+    ) -> TokenPair | TemplateError:
+        if isinstance(draft, TemplateError):
+            return draft
+        prompt_ids, notes = self._prompt_ids(draft, ids), draft.notes
+        if not prompt_ids:
+            return TemplateError(
+                f"{where}: the chat template renders this prompt as nothing, so the first "
+                "response token has nothing to be predicted from. Give a user message."
+            )
+        joint = (*self._start, *ids[draft.text + draft.continuation])
+        if joint[: len(prompt_ids)] == prompt_ids:
+            response_ids = joint[len(prompt_ids) :]
+        else:
+            response_ids = self._ids_after(draft.text, draft.continuation)
+            notes += (SPLIT_APART,)
         if self._end_ids and response_ids[-len(self._end_ids) :] == self._end_ids:
             notes += (ALREADY_CLOSED,)
         else:
             response_ids += self._end_ids
         return TokenPair(prompt_ids, response_ids, notes=notes + self._end_note)
 
-    def _prompt(
-        self, messages: list[Message], where: str
-    ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
-        """Return the prompt as text, as ids and with notes; the last one is remembered."""
-        if self._last is not None and self._last[0] == messages:
-            return self._last[1]
-        prompt: tuple[str, tuple[int, ...], tuple[str, ...]]
-        if self._template is None:
-            text = plain_text(messages)
-            prompt = (text, (self._start, *self._plain_ids(text)), _left_out(messages, text))
-        else:
-            text, notes = self._render_prompt(messages, where)
-            ids = self._ids(text)
-            if not ids:
-                raise TemplateError(
-                    f"{where}: the chat template renders this prompt as nothing, so the first "
-                    "response token has nothing to be predicted from. Give a user message."
-                )
-            prompt = (text, ids, notes)
-        self._last = (messages, prompt)
-        return prompt
+    def _prompt_ids(self, draft: _Draft, ids: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """Return a prompt's tokens; a plain one's as they are in running text.
+
+        Tokenizers in the manner of GPT-2 write a blank line as two tokens before a word and
+        as one at the end of a text; a language model has met the former.
+        """
+        if draft.ahead == draft.text:
+            return (*self._start, *ids[draft.text])
+        if self._word_ids is None:
+            self._word_ids = self._ids_after("\n", _WORD)
+        ended = draft.text.endswith("\n")
+        word_ids = self._word_ids if ended else self._ids_after(draft.text, _WORD)
+        ahead = ids[draft.ahead]
+        cut = ahead[-len(word_ids) :] == word_ids
+        return (*self._start, *(ahead[: -len(word_ids)] if cut else self._ids(draft.text)))
 
     def _render_prompt(self, messages: list[Message], where: str) -> tuple[str, tuple[str, ...]]:
+        """Return a prompt as text, and notes."""
+        if self._template is None:
+            text = plain_text(messages)
+            return text, left_out(messages, text)
         notes: tuple[str, ...] = ()
         if self._must_merge(messages):
-            messages, notes = _merge_system(messages, where), (SYSTEM_MERGED,)
+            messages, notes = merge_system(messages, where), (SYSTEM_MERGED,)
         try:
             text = self._render_turns(messages)
         except _REFUSALS as error:
-            raise TemplateError(_refusal(where, error)) from error
-        return text, notes + _left_out(messages, text)
+            raise TemplateError(refusal(where, error)) from error
+        return text, notes + left_out(messages, text)
 
     def _must_merge(self, messages: Sequence[Message]) -> bool:
         starts_with_system = bool(messages) and messages[0]["role"] == "system"
@@ -161,7 +216,7 @@ class Renderer:
         """Tell whether the template, given the finished conversation, keeps it as scored."""
         try:
             if self._must_merge(messages):
-                messages = _merge_system(messages, "")
+                messages = merge_system(messages, "")
             full = self._render(
                 [*messages, {"role": "assistant", "content": response}], prompt=False
             )
@@ -170,22 +225,15 @@ class Renderer:
         return full.startswith(text + self._glue + response)
 
     def _ids(self, text: str) -> tuple[int, ...]:
+        return self._ids_of([text])[text]
+
+    def _ids_of(self, texts: list[str]) -> dict[str, tuple[int, ...]]:
+        if not texts:
+            return {}
         encoding: Any = self._tokenizer(
-            text, add_special_tokens=False, return_attention_mask=False, verbose=False
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
-        return tuple(encoding["input_ids"])
-
-    def _plain_ids(self, text: str) -> tuple[int, ...]:
-        """Tokenise a plain prompt the way it is tokenised in running text.
-
-        Tokenizers in the manner of GPT-2 write a blank line as two tokens before a word and
-        as one at the end of a text; a language model has met the former.
-        """
-        if not text:
-            return ()
-        word = "A"
-        ids, word_ids = self._ids(text + word), self._ids_after(text, word)
-        return ids[: -len(word_ids)] if ids[-len(word_ids) :] == word_ids else self._ids(text)
+        return dict(zip(texts, map(tuple, encoding["input_ids"]), strict=True))
 
     def _ids_after(self, before: str, text: str) -> tuple[int, ...]:
         """Tokenise ``text`` apart from ``before``, without a SentencePiece word-start mark.
@@ -259,36 +307,3 @@ class Renderer:
             "The chat template writes nothing after a response and the tokenizer has no EOS "
             "token, so a response has no end. Set end_of_turn=false to score without one."
         )
-
-
-def _left_out(messages: Sequence[Message], text: str) -> tuple[str, ...]:
-    """Return a note if a message's text is not found in a rendered prompt, in its turn."""
-    position = 0
-    for message in messages:
-        content = str(message.get("content") or "").strip()
-        position = text.find(content, position)
-        if position < 0 or (not content and "tool_calls" in message):
-            return (LEFT_OUT,)
-        position += len(content)
-    return ()
-
-
-def _merge_system(messages: Sequence[Message], where: str) -> list[Message]:
-    """Return the messages with the system text put before the first user turn's text."""
-    system, rest = messages[0], list(messages[1:])
-    for position, message in enumerate(rest):
-        if message["role"] == "user":
-            texts = (system.get("content"), message.get("content"))
-            rest[position] = {**message, "content": "\n\n".join(filter(None, texts))}
-            return rest
-    raise TemplateError(
-        f"{where}: the chat template takes no system message, and there is no user turn to "
-        "merge it into. Add a user message."
-    )
-
-
-def _refusal(where: str, error: Exception) -> str:
-    return (
-        f"{where}: the chat template refuses this conversation: {error}. "
-        "Check the order of the roles, or give another template."
-    )

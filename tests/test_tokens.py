@@ -8,13 +8,12 @@ import tiny
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.tokens import (
     ALREADY_CLOSED,
-    LEFT_OUT,
     NO_END_OF_TURN,
     REWRITTEN,
     SPLIT_APART,
-    SYSTEM_MERGED,
     Renderer,
 )
+from drsow_plugin.turns import LEFT_OUT, SYSTEM_MERGED
 
 USER = [{"role": "user", "content": "What is the capital of France?"}]
 SYSTEM = {"role": "system", "content": "Write a short answer."}
