@@ -18,6 +18,7 @@ from peers import harness_logprobs, trl_logprobs, trl_trainer
 
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
+from drsow_plugin.engines.sharing import find_sharing
 from drsow_plugin.records import TokenPair
 
 SHAPE = {
@@ -84,7 +85,8 @@ def _ids(chance: random.Random, number: int, vocab: int) -> tuple[int, ...]:
 
 def engine_of(model: Any) -> Any:
     """Return this package's engine for a loaded model."""
-    return LocalEngine(Network(model))
+    network = Network(model)
+    return LocalEngine(network, find_sharing(network))
 
 
 def ours(model: Any) -> Score:

@@ -60,7 +60,7 @@ class Job:
 
 
 def jobs_of(given: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
-    """Return what is to be done; ``hf-auto`` gets a job of its own where its rows are fewer."""
+    """Return what is to be done; slow methods get jobs of their own where their rows are fewer."""
     sides = list(open_pair("float32")._sides.values())
     found = []
 
@@ -68,17 +68,20 @@ def jobs_of(given: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
         pairs = [tokenised(rows, side.tokenise) for side in sides]
         found.append(Job(name, rows, who, rounds, pairs))
 
-    usual = [name for name in methods if name != "hf-auto"]
+    few = {"hf-auto": given.auto_pairs, "trl": given.peer_pairs, "rewardbench": given.peer_pairs}
+    groups: dict[int, list[str]] = {}
+    for method in methods:
+        groups.setdefault(few.get(method) or given.pairs, []).append(method)
     for name in given.workloads:
         if name == "bestofn":
             who = [method for method in methods if method in BEST_OF_METHODS]
             for number in BEST_OF:
                 add(f"bestof{number}", workload(f"bestof{number}", given.pairs), who, given.rounds)
             continue
-        add(name, workload(name, given.pairs), usual, given.rounds)
-        if "hf-auto" in methods:
-            few = workload(name, given.auto_pairs)
-            add(f"{name}, first {given.auto_pairs} pairs", few, ["drsow", "hf-auto"], 1)
+        for pairs, who in groups.items():
+            label = name if pairs == given.pairs else f"{name}, first {pairs} pairs"
+            rounds = 1 if "hf-auto" in who else given.rounds
+            add(label, workload(name, pairs), list(dict.fromkeys(["drsow", *who])), rounds)
     return found
 
 
@@ -220,7 +223,8 @@ def arguments() -> argparse.Namespace:
     """Return what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=80)
-    parser.add_argument("--auto-pairs", type=int, default=80, help="for hf-auto; it is very slow")
+    parser.add_argument("--auto-pairs", type=int, help="for hf-auto; it is very slow [--pairs]")
+    parser.add_argument("--peer-pairs", type=int, help="for TRL and RewardBench [--pairs]")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
