@@ -39,9 +39,10 @@ from drsow_plugin.records import (
 )
 
 if TYPE_CHECKING:
+    from drsow_plugin.residency import Shared
     from drsow_plugin.router_model import RouterModel
     from drsow_plugin.routing import Routing
-    from drsow_plugin.sides import Shared, Side
+    from drsow_plugin.sides import Side
 
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
 
@@ -108,7 +109,8 @@ class DrSoW:
         return drsow
 
     def _open(self, config: PairConfig) -> None:
-        from drsow_plugin.sides import Shared, open_sides
+        from drsow_plugin.residency import Shared
+        from drsow_plugin.sides import open_sides
 
         self.config = config
         shared = Shared()
@@ -177,12 +179,12 @@ class DrSoW:
         rows = self._reader.read(prompts, responses, domains, on_error)
         usable = [index for index, row in enumerate(rows) if row.is_usable]
         if usable:
-            for side in SIDES:  # both are loaded before either scores
-                _ = self._sides[side].engine
+            for side in SIDES:  # what cannot be loaded shows before either scores
+                self._sides[side].check_weights()
         total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
         scored: dict[SideName, dict[int, LogProb]] = {}
         with token_progress(progress, total) as advance:
-            for side in SIDES:
+            for side in sorted(SIDES, key=lambda side: not self._sides[side].is_resident):
                 pairs = [getattr(rows[index], side) for index in usable]
                 strict = on_error == "raise"
                 logprobs = self._logprobs(side, pairs, usable, advance, token_logprobs, strict)

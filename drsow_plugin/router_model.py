@@ -10,7 +10,8 @@ from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import token_progress
 from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import Prompt, Scoring, TokenPair
-from drsow_plugin.sides import Batching, Shared, Side
+from drsow_plugin.residency import Shared
+from drsow_plugin.sides import Batching, Side
 
 _SCORING = Scoring(overflow="skip")
 

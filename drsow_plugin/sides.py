@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.config import SIDES, PairConfig
@@ -26,19 +25,11 @@ from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.records import Message, Scoring, SideName, TokenPair
+from drsow_plugin.residency import Shared, weight_bytes
 from drsow_plugin.tokens import Renderer
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-
-class Shared:
-    """What the models of a pair, and its router's, may have in common, loaded once."""
-
-    def __init__(self) -> None:
-        self.read: dict[ModelConfig, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
-        self.weights: dict[ModelConfig, Weights] = {}
-        self.lock = threading.RLock()
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -153,19 +144,38 @@ class Side:
 
     @property
     def engine(self) -> Engine:
-        """The engine that scores this side; loads the weights on first use."""
-        with self._shared.lock:  # threads that come together load them once
-            return self._engine
+        """The engine that scores this side; loads the weights when they are not in memory."""
+        return self._shared.engine(
+            self.name, self._files_key(), (self._device, self._weight_bytes), self._open_engine
+        )
 
-    @cached_property
-    def _engine(self) -> Engine:
-        key = self._files_key()
-        if key not in self._shared.weights:
-            self._shared.weights[key] = Weights(self.name, self._config, self._source)
-        weights = self._shared.weights[key]
+    @property
+    def is_resident(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._shared.is_resident(self.name)
+
+    def check_weights(self) -> None:
+        """Load the weights unless they were loaded before.
+
+        Raises:
+            ConfigError: They cannot be loaded as asked for.
+        """
+        if not self._shared.was_loaded(self.name):
+            _ = self.engine
+
+    def _weight_bytes(self) -> int | None:
+        config = self._config
+        if config.device_map is not None or config.quantization is not None:
+            return None
+        dtype = resolve_dtype(config, self._device)
+        return weight_bytes(self._hf_config, dtype, config.trust_remote_code)
+
+    def _open_engine(self, weights: Weights | None) -> tuple[Weights, Engine]:
+        if weights is None:
+            weights = Weights(self.name, self._config, self._source)
         if self._config.adapter is not None:
             weights.add_adapter(self.name, self._config)
-        return LocalEngine(
+        return weights, LocalEngine(
             weights.network,
             weights.sharing,
             batch_tokens=self._batching.tokens,

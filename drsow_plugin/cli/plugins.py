@@ -102,9 +102,10 @@ def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> No
 
 
 def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
+    from drsow_plugin.residency import Shared
     from drsow_plugin.router_model import RouterModel
     from drsow_plugin.routing import Routing
-    from drsow_plugin.sides import Batching, Shared
+    from drsow_plugin.sides import Batching
 
     config = parse_routing(options)
     if config.router is None:

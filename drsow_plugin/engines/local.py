@@ -49,7 +49,8 @@ class LocalEngine:
         """
         self._network = network
         self._sharing = sharing
-        self._budget = Budget(batch_tokens or fitting_tokens(network), batch_size)
+        self._tokens, self._rows = batch_tokens, batch_size
+        self._most = sys.maxsize
         self._adapter = adapter
 
     def logprobs(
@@ -66,13 +67,18 @@ class LocalEngine:
             if pair.response_ids:
                 distinct.setdefault((pair.prompt_ids, pair.response_ids), index)
         done: dict[int, LogProb] = {}
+        # What is free may have changed since the last call, but not what was too much once.
+        tokens = self._tokens or fitting_tokens(self._network)
+        budget = Budget(min(tokens, self._most), self._rows)
         with torch.inference_mode(), self._adapter():
-            for index, scored in self._scored(pairs, [*distinct.values()]):
+            for index, scored in self._scored(pairs, [*distinct.values()], budget):
                 logprob = _summed(scored, pairs[index], per_token)
                 if logprob.failure and strict:
                     raise _error(logprob.failure, index)
                 done[index] = logprob
                 advance(len(pairs[index]))
+        if budget.tokens < tokens:
+            self._most = budget.tokens
         empty = LogProb(0.0, 0, () if per_token else None)
         return [
             done[distinct[pair.prompt_ids, pair.response_ids]] if pair.response_ids else empty
@@ -80,7 +86,7 @@ class LocalEngine:
         ]
 
     def _scored(
-        self, pairs: Sequence[TokenPair], indices: Sequence[int]
+        self, pairs: Sequence[TokenPair], indices: Sequence[int], budget: Budget
     ) -> Iterator[tuple[int, list[float] | RuntimeError]]:
         """Yield the index of each row with the log-probs of its response tokens."""
         sharing, apart = self._sharing, indices
@@ -89,9 +95,9 @@ class LocalEngine:
             together = [index for index in indices if len(pairs[index]) - 1 <= longest]
             apart = [index for index in indices if len(pairs[index]) - 1 > longest]
             rows = [pairs[index] for index in together]
-            for row, scored in score_tree(self._network, sharing.kernel, rows, self._budget):
+            for row, scored in score_tree(self._network, sharing.kernel, rows, budget):
                 yield together[row], scored
-        for row, scored in score_rows(self._network, [pairs[i] for i in apart], self._budget):
+        for row, scored in score_rows(self._network, [pairs[i] for i in apart], budget):
             yield apart[row], scored
 
 
