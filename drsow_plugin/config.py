@@ -15,7 +15,7 @@ from drsow_plugin.routing_config import (
     parse_routing,
     routing_options,
 )
-from drsow_plugin.values import parse_choice, parse_flag, parse_positive
+from drsow_plugin.values import parse_choice, parse_flag, parse_nats, parse_positive
 
 SIDES: tuple[SideName, SideName] = ("strong", "weak")
 
@@ -28,7 +28,7 @@ class PairConfig:
         strong: The better-aligned model.
         weak: The less-aligned model.
         scoring: The policies that decide what is scored.
-        batch_tokens: Most tokens in a batch, padding included; ``None`` fits the device.
+        batch_tokens: Most tokens computed at once; ``None`` fits the free memory.
         batch_size: Most rows in a batch; ``None`` is no limit but ``batch_tokens``.
         routing: How prompts are sent to domains; off by default.
     """
@@ -48,6 +48,7 @@ class PairOptions(RoutingOptions, total=False):
     end_of_turn: bool
     overflow: Overflow
     max_length: int | None
+    refine: float
     batch_tokens: int | None
     batch_size: int | None
     revision: str
@@ -117,6 +118,7 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
                 parse_choice("overflow", options.get("overflow", "error"), get_args(Overflow)),
             ),
             max_length=parse_positive("max_length", options.get("max_length")),
+            refine=parse_nats("refine", options.get("refine", 0.0)),
         ),
         batch_tokens=parse_positive("batch_tokens", options.get("batch_tokens")),
         batch_size=parse_positive("batch_size", options.get("batch_size")),

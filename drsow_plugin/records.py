@@ -37,12 +37,15 @@ class Scoring:
             the left (a leading BOS is kept). The response is never cut.
         max_length: Most tokens, prompt and response together; ``None`` is each model's own
             limit.
+        refine: Responses to one prompt whose rewards lie within so many nats of each other
+            are scored again in float32; 0 for never.
     """
 
     reduction: Reduction = "sum"
     end_of_turn: bool = True
     overflow: Overflow = "error"
     max_length: int | None = None
+    refine: float = 0.0
 
 
 NO_DOMAIN = "(none)"

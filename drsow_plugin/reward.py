@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_args
@@ -27,16 +27,14 @@ from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import token_progress
 from drsow_plugin.reading import OnError, Reader, Row
 from drsow_plugin.records import (
-    BAD_ROW,
-    TOO_LONG,
     LogProb,
     Prompt,
-    Reduction,
     Reward,
     Scoring,
     SideName,
     TokenPair,
 )
+from drsow_plugin.rewards import REFINED, close_calls, to_reward
 
 if TYPE_CHECKING:
     from drsow_plugin.residency import Shared
@@ -50,25 +48,14 @@ SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
 
 
-def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> float:
-    """Return the reward of a response: strong log-prob minus weak log-prob.
+@dataclass(frozen=True)
+class _Work:
+    """How rows are scored: by which models, who is told, and what is asked for."""
 
-        reward(x, y) = log p_strong(y | x) - log p_weak(y | x)
-
-    Source: arXiv 2411.02481, eq. 2.
-
-    Args:
-        strong: Log-prob of the response under the strong model.
-        weak: Log-prob of the response under the weak model.
-        reduction: ``sum`` for the formula as it stands, in nats; ``mean`` divides each
-            log-prob by its own token count first, in nats a token.
-
-    Raises:
-        ZeroDivisionError: ``mean`` of a response without tokens.
-    """
-    if reduction == "mean":
-        return strong.total / strong.num_tokens - weak.total / weak.num_tokens
-    return strong.total - weak.total
+    sides: Mapping[SideName, Side]
+    advance: Callable[[int], object]
+    per_token: bool
+    strict: bool
 
 
 class DrSoW:
@@ -88,8 +75,8 @@ class DrSoW:
                 ``demo``.
             weak: The less-aligned model.
             **options: ``reduction``, ``end_of_turn``, ``overflow``, ``max_length``,
-                ``batch_tokens``, ``batch_size``, and ``strong_…`` / ``weak_…`` (or for both
-                sides without the prefix) ``revision``, ``dtype``, ``device``,
+                ``refine``, ``batch_tokens``, ``batch_size``, and ``strong_…`` / ``weak_…``
+                (or for both sides without the prefix) ``revision``, ``dtype``, ``device``,
                 ``device_map``, ``attn_implementation``, ``quantization``, ``adapter``,
                 ``adapter_revision``, ``template``, ``tokenizer``, ``trust_remote_code``;
                 see :class:`~drsow_plugin.Scoring`, :class:`~drsow_plugin.ModelConfig` and
@@ -109,8 +96,8 @@ class DrSoW:
         return drsow
 
     def _open(self, config: PairConfig) -> None:
+        from drsow_plugin.opening import open_exact_sides, open_sides
         from drsow_plugin.residency import Shared
-        from drsow_plugin.sides import open_sides
 
         self.config = config
         shared = Shared()
@@ -120,6 +107,9 @@ class DrSoW:
         if config.routing.is_on:
             self._open_routing(config, shared)
         self._reader = Reader(self._sides, self._routing)
+        self._exact_sides: dict[SideName, Side] = {}
+        if config.scoring.refine:
+            self._exact_sides = open_exact_sides(config, shared, self._sides)
 
     def _open_routing(self, config: PairConfig, shared: Shared) -> None:
         from drsow_plugin.router_model import RouterModel
@@ -178,36 +168,46 @@ class DrSoW:
             raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
         rows = self._reader.read(prompts, responses, domains, on_error)
         usable = [index for index, row in enumerate(rows) if row.is_usable]
-        if usable:
-            for side in SIDES:  # what cannot be loaded shows before either scores
-                self._sides[side].check_weights()
+        strict = on_error == "raise"
         total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
-        scored: dict[SideName, dict[int, LogProb]] = {}
         with token_progress(progress, total) as advance:
-            for side in sorted(SIDES, key=lambda side: not self._sides[side].is_resident):
-                pairs = [getattr(rows[index], side) for index in usable]
-                strict = on_error == "raise"
-                logprobs = self._logprobs(side, pairs, usable, advance, token_logprobs, strict)
-                scored[side] = dict(zip(usable, logprobs, strict=True))
+            work = _Work(self._sides, advance, token_logprobs, strict)
+            rewards = self._scored(rows, usable, work)
+        close = close_calls(rows, rewards, self.scoring.refine) if self._exact_sides else []
+        if close:
+            work = _Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
+            again = self._scored(rows, close, work)
+            for index in close:
+                if again[index].reward is not None:
+                    notes = (*rewards[index].notes, REFINED)
+                    rewards[index] = replace(again[index], notes=notes)
+        return rewards
+
+    def _scored(self, rows: Sequence[Row], indices: Sequence[int], work: _Work) -> list[Reward]:
+        """Return the rewards of all rows, of which only some are scored."""
+        sides = work.sides
+        if indices:
+            for side in SIDES:  # what cannot be loaded shows before either scores
+                sides[side].check_weights()
+        scored: dict[SideName, dict[int, LogProb]] = {}
+        for side in sorted(SIDES, key=lambda side: not sides[side].is_resident):
+            pairs = [getattr(rows[index], side) for index in indices]
+            logprobs = self._logprobs(side, pairs, indices, work)
+            scored[side] = dict(zip(indices, logprobs, strict=True))
         return [
-            self._result(row, scored["strong"].get(index), scored["weak"].get(index))
-            for index, row in enumerate(rows)
+            to_reward(row, scored["strong"].get(i), scored["weak"].get(i), self.scoring)
+            for i, row in enumerate(rows)
         ]
 
     def _logprobs(
-        self,
-        side: SideName,
-        pairs: Sequence[TokenPair],
-        indices: Sequence[int],
-        advance: Callable[[int], object],
-        per_token: bool,
-        strict: bool,
+        self, side: SideName, pairs: Sequence[TokenPair], indices: Sequence[int], work: _Work
     ) -> list[LogProb]:
         if not pairs:
             return []
+        engine = work.sides[side].engine
         try:
-            return self._sides[side].engine.logprobs(
-                pairs, advance, per_token=per_token, strict=strict
+            return engine.logprobs(
+                pairs, work.advance, per_token=work.per_token, strict=work.strict
             )
         except NonFiniteError as error:
             index = indices[error.index]
@@ -216,42 +216,6 @@ class DrSoW:
                 f"try {side}_dtype=float32, and check the checkpoint.",
                 index,
             ) from error
-
-    def _result(self, row: Row, strong: LogProb | None, weak: LogProb | None) -> Reward:
-        named = (("strong", row.strong), ("weak", row.weak))
-        reasons = [row.problem] if row.problem else []
-        reasons += [f"{TOO_LONG}: {side}: {pair.reason}" for side, pair in named if pair.reason]
-        for side, logprob in (("strong", strong), ("weak", weak)):
-            if logprob is not None and logprob.failure:
-                kind, _, failure = logprob.failure.partition(": ")
-                reasons.append(f"{kind}: {side}: {failure}")
-        value = None
-        if strong is not None and weak is not None and not reasons:
-            if self.scoring.reduction == "mean" and not (strong.num_tokens and weak.num_tokens):
-                reasons.append(
-                    f"{BAD_ROW}: the response has no tokens, so its mean log-prob is not defined"
-                )
-            else:
-                value = reward(strong, weak, self.scoring.reduction)
-        return Reward(
-            reward=value,
-            strong_logprob=strong.total if strong and not strong.failure else None,
-            weak_logprob=weak.total if weak and not weak.failure else None,
-            strong_tokens=len(row.strong.response_ids),
-            weak_tokens=len(row.weak.response_ids),
-            strong_truncated=row.strong.truncated,
-            weak_truncated=row.weak.truncated,
-            reason="; ".join(reasons) or None,
-            notes=(
-                *([row.route.note] if row.route.note else []),
-                *(f"{side}: {note}" for side, pair in named for note in pair.notes),
-            ),
-            scoring=self.scoring,
-            strong_token_logprobs=strong.token_logprobs if strong else None,
-            weak_token_logprobs=weak.token_logprobs if weak else None,
-            domain=row.route.domain,
-            domain_confidence=row.route.confidence,
-        )
 
     @property
     def uses_known_domains(self) -> bool:

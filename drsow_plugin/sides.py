@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from drsow_plugin.config import SIDES, PairConfig
 from drsow_plugin.engines import Engine
 from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
 from drsow_plugin.engines.local import LocalEngine
@@ -24,7 +23,7 @@ from drsow_plugin.engines.sources import (
 from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.model_config import ModelConfig
-from drsow_plugin.records import Message, Scoring, SideName, TokenPair
+from drsow_plugin.records import Message, Scoring, TokenPair
 from drsow_plugin.residency import Shared, weight_bytes
 from drsow_plugin.tokens import Renderer
 
@@ -231,14 +230,19 @@ class Side:
     def _adapter_is_remote(self) -> bool:
         return self._adapter is not None and "sha256" not in self._adapter
 
-    def _content(self) -> dict[str, Any]:
+    @property
+    def dtype(self) -> str:
+        """Dtype of the weights."""
         dtype = resolve_dtype(self._config, self._device)
-        if dtype == "auto":
-            dtype = str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
+        if dtype != "auto":
+            return dtype
+        return str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
+
+    def _content(self) -> dict[str, Any]:
         return {
             **identity(self._source, self._commit),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
-            "dtype": dtype,
+            "dtype": self.dtype,
             "adapter_identity": self._adapter,
             "tokenizer_sha256": _tokenizer_sha256(self.tokenizer),
             "max_length": self.max_length,
@@ -273,24 +277,6 @@ class Side:
                 f"({own} tokens). Give at most {own}."
             )
         return asked
-
-
-def open_sides(pair: PairConfig, shared: Shared) -> dict[SideName, Side]:
-    """Open both sides; weights that both use will be loaded once.
-
-    Raises:
-        ConfigError: A side is wrong, or both turn out to be the same.
-    """
-    batching = Batching(pair.batch_tokens, pair.batch_size)
-    strong, weak = (
-        Side(name, getattr(pair, name), shared, pair.scoring, batching) for name in SIDES
-    )
-    if strong.is_same_as(weak):
-        raise ConfigError(
-            f"strong={pair.strong.source!r} and weak={pair.weak.source!r} are the same model "
-            "with the same options, so every reward would be 0. Give another weak model."
-        )
-    return {"strong": strong, "weak": weak}
 
 
 def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from drsow_plugin.errors import ConfigError, unknown_name
 
 
@@ -41,3 +43,18 @@ def parse_positive(name: str, value: object) -> int | None:
     if isinstance(value, bool) or not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{name} is a whole number of at least 1, got {value!r}.")
     return int(text)
+
+
+def parse_nats(name: str, value: object) -> float:
+    """Return an option that is a finite number of nats, at least 0.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ConfigError(f"{name} is a number of nats, at least 0, got {value!r}.")
+    return number

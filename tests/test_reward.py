@@ -18,7 +18,7 @@ from oracle import token_logprobs
 from drsow_plugin import ConfigError, DataError, DrSoW
 from drsow_plugin.errors import NonFiniteError, OverflowLengthError
 from drsow_plugin.records import LogProb
-from drsow_plugin.reward import reward
+from drsow_plugin.rewards import reward
 
 PROMPTS: list[Any] = [
     "What is the capital of France?",

@@ -36,7 +36,8 @@ PAIR_HELP = {
     "overflow": "Rows over max-length: error, skip or truncate_prompt (from the left). [error; "
     "the row then has no reward and a status, unless --on-error raise]",
     "max_length": "Most tokens of prompt and response. [each model's own limit]",
-    "batch_tokens": "Most tokens in a batch. [fits the device]",
+    "refine": "Score again in float32 what lies within so many nats. [0: never]",
+    "batch_tokens": "Most tokens at once. [fits the free memory]",
     "batch_size": "Most rows in a batch. [no limit]",
 }
 ROUTER_HELP = {

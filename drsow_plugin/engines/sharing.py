@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from transformers import AttentionInterface
 
 from drsow_plugin.engines import attention
 from drsow_plugin.engines.attention import Kernel, KeyValue, Packing, UnshareableError
@@ -16,8 +15,6 @@ from drsow_plugin.engines.tree import TokenTree
 from drsow_plugin.records import TokenPair
 
 logger = logging.getLogger(__name__)
-
-AttentionInterface.register(attention.NAME, attention.tree_attention)
 
 # Rows in the order of the tree, and others of the same lengths that share as much.
 _A, _B = (7, 4, 9, 2, 8, 3), (5, 6, 1)
@@ -53,6 +50,9 @@ def find_sharing(network: Network) -> Sharing | None:
     Returns:
         How rows share prefixes, or ``None`` if they cannot.
     """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(attention.NAME, attention.tree_attention)
     kernels = [attention.by_run]
     if network.device.type == "cuda" and network.dtype in (torch.float16, torch.bfloat16):
         kernels.insert(0, attention.by_varlen)

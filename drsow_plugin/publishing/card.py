@@ -17,7 +17,7 @@ from drsow_plugin.publishing.readme import BEGIN, END
 
 FOLDER = "drsow"  # of the repository, for what belongs to the card
 _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst"}
-_SCORING = ("reduction", "end_of_turn", "overflow", "max_length")
+_SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine")
 _ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
 _COUNTS = ("rows", "scored", "pairs", "swapped")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
