@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from drsow_plugin.engines import attention
+from drsow_plugin.engines import kernels
 from drsow_plugin.engines.attention import Kernel, KeyValue, Packing, UnshareableError
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.tree import TokenTree
@@ -50,14 +50,11 @@ def find_sharing(network: Network) -> Sharing | None:
     Returns:
         How rows share prefixes, or ``None`` if they cannot.
     """
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(attention.NAME, attention.tree_attention)
-    kernels = [attention.by_run]
+    ways = [kernels.by_run]
     if network.device.type == "cuda" and network.dtype in (torch.float16, torch.bfloat16):
-        kernels.insert(0, attention.by_varlen)
+        ways.insert(0, kernels.by_varlen)
     problem = "its head cannot be applied apart from its body"
-    for kernel in kernels if network.splits else ():
+    for kernel in ways if network.splits else ():
         try:
             problem = _difference(network, kernel)
         except UnshareableError as error:
