@@ -27,7 +27,8 @@ class ModelConfig:
         device: Where the weights go, such as ``cuda:1``; ``None`` is the first accelerator
             or the CPU.
         device_map: An accelerate device map, such as ``auto``, instead of ``device``.
-        attn_implementation: As in transformers, such as ``sdpa`` or ``flash_attention_2``.
+        attn_implementation: As in transformers, such as ``sdpa`` or ``flash_attention_2``;
+            rows are then scored one by one with it, and share no prefixes.
         quantization: A transformers quantisation config as a JSON object, as JSON text.
         adapter: A PEFT adapter (Hub id or folder) put on top of the weights.
         adapter_revision: Branch, tag or commit of the adapter.

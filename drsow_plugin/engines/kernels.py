@@ -40,7 +40,7 @@ def by_varlen(
     packing: Packing,
     how: Options,
 ) -> torch.Tensor:
-    """Attend for all runs at once, with flash attention on a GPU; see :data:`~drsow_plugin.engines.attention.Kernel`.
+    """Attend for all runs at once, with flash attention on a GPU; see ``attention.Kernel``.
 
     Raises:
         UnshareableError: This torch or this layer does not allow it.
