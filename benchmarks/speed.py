@@ -99,15 +99,22 @@ def take_turns(
         for job in (job for job in jobs if number < job.rounds):
             for name in job.methods:
                 worker = workers[name]
-                turn = (
-                    {"skipped": worker}
-                    if isinstance(worker, str)
-                    else worker.ask(rows=job.rows, check=job.check(checks), count=number == 0)
-                )
+                turn = _turn(worker, job, checks, count=number == 0)
                 turns[job.name][name].append(turn)
                 seen = turn.get("skipped") or f"{turn['cpu']:.2f} CPU s, {turn['wall']:.2f} s"
                 print(f"round {number + 1}, {job.name}, {name}: {seen}", flush=True)
+    for found in (found for methods in turns.values() for found in methods.values()):
+        found[:] = [turn for turn in found if "skipped" not in turn] or found[:1]
     return turns
+
+
+def _turn(worker: Worker | str, job: Job, checks: int, *, count: bool) -> dict[str, Any]:
+    if isinstance(worker, str):
+        return {"skipped": worker}
+    try:
+        return worker.ask(rows=job.rows, check=job.check(checks), count=count)
+    except (RuntimeError, OSError) as error:  # the other methods' work is not lost
+        return {"skipped": str(error).strip().splitlines()[-1]}
 
 
 def differences(

@@ -74,6 +74,8 @@ def workload(name: str, pairs: int, seed: int = 0) -> list[Row]:
     drawn = [json.loads(line) for line in LLMBAR.read_text(encoding="utf-8").splitlines()]
     random.Random(seed).shuffle(drawn)
     if name == "w3":
+        if pairs < 4:
+            raise ValueError(f"w3 regroups four pairs at a time and needs as many, got {pairs}.")
         return _regrouped(drawn[: pairs // 4 * 4], pairs // 4, CANDIDATES)
     if name.startswith("bestof"):
         return _regrouped(drawn, BEST_OF_PROMPTS, int(name.removeprefix("bestof")))
