@@ -15,10 +15,12 @@ from typing import Any
 import datasets
 import pytest
 import tiny
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
 from measure import Positions, causal_lms
-from workloads import Row, Unique, tokenised, unique, workload
+from workloads import LLMBAR, Row, Unique, tokenised, unique, workload
 
-from drsow_plugin import Annotator, DrSoW
+from drsow_plugin import Annotator, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.records import TokenPair
 
@@ -90,6 +92,26 @@ def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
     least = needed(DrSoW(**pair), rows)
     assert positions.body <= MOST_BODY * least.body
     assert positions.head <= MOST_HEAD * least.head
+
+
+def test_the_same_is_true_of_lm_eval(pair: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in LLMBAR.read_text(encoding="utf-8").splitlines()]
+    subset = [row for row in rows if row["subset"] == "llmbar-natural"][:12]
+    expected = [
+        ([{"role": "user", "content": row["prompt"]}], row[side])
+        for row in subset
+        for side in ("chosen", "rejected")
+    ]
+    manager = TaskManager(include_path=tasks_path(), include_defaults=False)
+    lm, positions = DrSoWLM(**pair), Positions()
+    lm.drsow.score(["Load."], ["Now."])
+    with positions.counting(causal_lms()):
+        simple_evaluate(
+            model=lm, tasks=["llmbar_natural"], task_manager=manager, limit=12, bootstrap_iters=0
+        )
+    least = needed(DrSoW(**pair), expected)
+    assert least.body <= positions.body <= MOST_BODY * least.body
+    assert least.head <= positions.head <= MOST_HEAD * least.head
 
 
 def test_a_model_router_reads_its_own_prompt_once_a_call(
