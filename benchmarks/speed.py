@@ -15,7 +15,7 @@ import argparse
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,27 +85,25 @@ def jobs_of(given: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     return found
 
 
+Turns = dict[str, dict[str, list[dict[str, Any]]]]
+"""What each method found, by job and method, round by round."""
+
+
 def take_turns(
-    jobs: Sequence[Job], workers: Mapping[str, Worker | str], checks: int
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Let the methods score every job in turn, round by round; the first round counts.
+    turns: Turns, jobs: Sequence[Job], workers: Mapping[str, Worker | str], checks: int, number: int
+) -> None:
+    """Let the methods score every job in turn, once; the first round counts.
 
     A worker that is a text could not be opened; the text says why.
     """
-    turns: dict[str, dict[str, list[dict[str, Any]]]] = {
-        job.name: {name: [] for name in job.methods} for job in jobs
-    }
-    for number in range(max(job.rounds for job in jobs)):
-        for job in (job for job in jobs if number < job.rounds):
-            for name in job.methods:
-                worker = workers[name]
-                turn = _turn(worker, job, checks, count=number == 0)
-                turns[job.name][name].append(turn)
-                seen = turn.get("skipped") or f"{turn['cpu']:.2f} CPU s, {turn['wall']:.2f} s"
-                print(f"round {number + 1}, {job.name}, {name}: {seen}", flush=True)
-    for found in (found for methods in turns.values() for found in methods.values()):
-        found[:] = [turn for turn in found if "skipped" not in turn] or found[:1]
-    return turns
+    for job in (job for job in jobs if number < job.rounds):
+        for name in job.methods:
+            found = turns[job.name][name]
+            turn = _turn(workers[name], job, checks, count=number == 0)
+            if "skipped" not in turn or not found:
+                found.append(turn)
+            seen = turn.get("skipped") or f"{turn['cpu']:.2f} CPU s, {turn['wall']:.2f} s"
+            print(f"round {number + 1}, {job.name}, {name}: {seen}", flush=True)
 
 
 def _turn(worker: Worker | str, job: Job, checks: int, *, count: bool) -> dict[str, Any]:
@@ -158,39 +156,42 @@ def opened(name: str, dtype: str, threads: int) -> Worker | str:
         return str(error).strip().splitlines()[-1]
 
 
-def measure(dtype: str, given: argparse.Namespace) -> tuple[str, str, dict[str, Any]]:
-    """Return the two sections of a dtype, speed and best-of-N, and the raw rounds."""
+def measure(dtype: str, given: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield after each round the sections of a dtype, speed and best-of-N, and the raw rounds."""
     config, parameters = shape()
     jobs = jobs_of(given, given.methods)
     product = {"config": config, "square": SQUARE, "seconds": 1.0}
-    speeds = [once("products", dtype, given.threads, **product)]
+    peaks = once("products", dtype, given.threads, **product)
     names = dict.fromkeys(name for job in jobs for name in job.methods)
+    turns: Turns = {job.name: {name: [] for name in job.methods} for job in jobs}
     workers: dict[str, Worker | str] = {}
+    off: dict[str, Any] = {}
     try:
         for name in names:
             workers[name] = opened(name, dtype, given.threads)
-        turns = take_turns(jobs, workers, given.check_rows)
+        loaded = {name: getattr(worker, "after_load_mb", 0.0) for name, worker in workers.items()}
+        for number in range(given.rounds):
+            take_turns(turns, jobs, workers, given.check_rows, number)
+            off = off or differences(jobs, turns, given.check_rows)
+            again = once("products", dtype, given.threads, **product)
+            peaks = {shape: max(speed, peaks[shape]) for shape, speed in again.items()}
+            known = {
+                job.name: {
+                    "unique": job.unique,
+                    "floor_s": floor_flops(config, parameters, job.unique) / max(peaks.values()),
+                    "after_load_mb": loaded,
+                    **off[job.name],
+                }
+                for job in jobs
+            }
+            raw = {"peaks": peaks, "turns": turns, "after_load_mb": loaded}
+            raw["floor_s"] = {name: entry["floor_s"] for name, entry in known.items()}
+            text = caption(dtype, peaks, given.threads, number + 1)
+            yield (*sections(jobs, turns, known, text), raw)
     finally:
         for worker in workers.values():
             if isinstance(worker, Worker):
                 worker.close()
-    speeds.append(once("products", dtype, given.threads, **product))
-    peaks = {shape: max(speed[shape] for speed in speeds) for shape in speeds[0]}
-    off = differences(jobs, turns, given.check_rows)
-    loaded = {name: getattr(worker, "after_load_mb", 0.0) for name, worker in workers.items()}
-    known = {
-        job.name: {
-            "unique": job.unique,
-            "floor_s": floor_flops(config, parameters, job.unique) / max(peaks.values()),
-            "after_load_mb": loaded,
-            **off[job.name],
-        }
-        for job in jobs
-    }
-    raw = {"peaks": peaks, "turns": turns, "after_load_mb": loaded}
-    raw["floor_s"] = {name: entry["floor_s"] for name, entry in known.items()}
-    speed, best = sections(jobs, turns, known, caption(dtype, peaks, given))
-    return speed, best, raw
 
 
 def sections(
@@ -216,12 +217,12 @@ def sections(
     return speed, f"{text}\n\n{best_of_table(best, known)}" if best else ""
 
 
-def caption(dtype: str, peaks: Mapping[str, float], given: argparse.Namespace) -> str:
+def caption(dtype: str, peaks: Mapping[str, float], threads: int, rounds: int) -> str:
     """Return when, where and with what it was measured; RewardBench has its own folder."""
     speeds = ", ".join(f"{name} {speed / 1e9:,.0f}" for name, speed in peaks.items())
     return (
-        f"Measured on {datetime.date.today()}, {cpu_name()}, {given.threads} thread(s), {dtype}, "
-        f"{given.rounds} round(s); {versions(*PACKAGES)}, {REWARDBENCH[0]}. "
+        f"Measured on {datetime.date.today()}, {cpu_name()}, {threads} thread(s), {dtype}, "
+        f"{rounds} round(s); {versions(*PACKAGES)}, {REWARDBENCH[0]}. "
         f"Matrix products in the same run, GFLOP/s: {speeds}; the best one is the peak."
     )
 
@@ -248,13 +249,14 @@ def main() -> None:
     given = arguments()
     raws = {}
     for dtype in given.dtype:
-        speed, best, raws[dtype] = measure(dtype, given)
-        for kind, text in (("speed", speed), ("bestofn", best)):
-            if text:
-                print(text, flush=True)
-                write_section(given.out, f"{kind} {dtype}", text)
-    if given.json:
-        given.json.write_text(json.dumps(raws, default=vars, indent=1), encoding="utf-8")
+        for speed, best, raw in measure(dtype, given):
+            raws[dtype] = raw
+            for kind, text in (("speed", speed), ("bestofn", best)):
+                if text:
+                    print(text, flush=True)
+                    write_section(given.out, f"{kind} {dtype}", text)
+            if given.json:
+                given.json.write_text(json.dumps(raws, default=vars, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def test_policies_are_recorded_with_every_result(strong: str, weak: str) -> None
         "end_of_turn": False,
         "overflow": "error",
         "max_length": 100,
+        "refine": 0.0,
     }
 
 
