@@ -12,6 +12,7 @@ import torch
 
 from drsow_plugin.engines.budget import free_memory
 from drsow_plugin.engines.loading import Weights
+from drsow_plugin.errors import EngineError
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -66,18 +67,23 @@ class Shared:
             key: What identifies the weights.
             room: The device that the weights go to, and what tells how many bytes they take.
             open_engine: Returns weights and engine, given the weights if they are loaded.
+
+        Raises:
+            EngineError: There is not enough memory, even for this model alone.
         """
         with self.lock:
             if side not in self._engines:
                 if key not in self.weights:
                     self._make_room(side, *room)
-                try:
-                    weights, engine = open_engine(self.weights.get(key))
-                except torch.OutOfMemoryError:
-                    if not self.weights:
-                        raise
-                    self._release(side, room[0])
-                    weights, engine = open_engine(None)
+                opened = _attempt(open_engine, self.weights.get(key))
+                if opened is None and self._release(side, room[0]):
+                    opened = _attempt(open_engine, None)
+                if opened is None:
+                    raise EngineError(
+                        f"Out of memory while loading the {side} model on {room[0]}. Use a "
+                        "smaller dtype, quantization=…, or spread it with device_map=auto."
+                    )
+                weights, engine = opened
                 self.weights[key], self._engines[side] = weights, (key, engine)
                 self._known.add(side)
             return self._engines[side][1]
@@ -90,20 +96,36 @@ class Shared:
         if free is not None and size is not None and size * _ROOM > free:
             self._release(side, device)
 
-    def _release(self, side: str, device: torch.device) -> None:
-        if not self._warned:
+    def _release(self, side: str, device: torch.device) -> bool:
+        """Let go of the weights on a device; tell whether there were any."""
+        there = {key for key, held in self.weights.items() if held.network.device == device}
+        if there and not self._warned:
             logger.warning(
                 "The %s model does not fit on %s beside what is there (%s): the models take "
                 "turns, each loaded again for every call. Score many rows at once (shard_rows=, "
                 "or batch_size= of map).",
                 *(side, device, ", ".join(sorted(self._engines))),
             )
-        self._warned = True
-        self._engines.clear()
-        self.weights.clear()
+            self._warned = True
+        for key in there:
+            del self.weights[key]
+        self._engines = {
+            name: held for name, held in self._engines.items() if held[0] in self.weights
+        }
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        return bool(there)
+
+
+def _attempt(
+    open_engine: Callable[[Weights | None], tuple[Weights, Engine]], weights: Weights | None
+) -> tuple[Weights, Engine] | None:
+    """Open an engine; ``None`` if memory ran out, with nothing of the attempt left behind."""
+    try:
+        return open_engine(weights)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def weight_bytes(config: Any, dtype: str, trust_remote_code: bool) -> int | None:

@@ -34,7 +34,7 @@ from drsow_plugin.records import (
     SideName,
     TokenPair,
 )
-from drsow_plugin.rewards import REFINED, close_calls, to_reward
+from drsow_plugin.rewards import close_calls, refined, to_reward
 
 if TYPE_CHECKING:
     from drsow_plugin.residency import Shared
@@ -178,9 +178,7 @@ class DrSoW:
             work = _Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
             again = self._scored(rows, close, work)
             for index in close:
-                if again[index].reward is not None:
-                    notes = (*rewards[index].notes, REFINED)
-                    rewards[index] = replace(again[index], notes=notes)
+                rewards[index] = refined(rewards[index], again[index])
         return rewards
 
     def _scored(self, rows: Sequence[Row], indices: Sequence[int], work: _Work) -> list[Reward]:

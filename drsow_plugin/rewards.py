@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from drsow_plugin.reading import Row
 from drsow_plugin.records import BAD_ROW, TOO_LONG, LogProb, Reduction, Reward, Scoring
 
 REFINED = "scored again in float32"
+NOT_REFINED = "could not be scored again in float32"
 
 
 def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> float:
@@ -75,6 +77,13 @@ def to_reward(row: Row, strong: LogProb | None, weak: LogProb | None, scoring: S
         domain=row.route.domain,
         domain_confidence=row.route.confidence,
     )
+
+
+def refined(rough: Reward, exact: Reward) -> Reward:
+    """Return a reward that was scored again in float32, or the old one and why it was not."""
+    if exact.reward is None:
+        return replace(rough, notes=(*rough.notes, f"{NOT_REFINED}: {exact.reason}"))
+    return replace(exact, notes=(*rough.notes, REFINED))
 
 
 def close_calls(rows: Sequence[Row], rewards: Sequence[Reward], nats: float) -> list[int]:

@@ -33,6 +33,7 @@ class Engine(Protocol):
 
         Raises:
             NonFiniteError: A log-prob came out as NaN or infinite, and ``strict``.
-            EngineError: The model failed in another way.
+            EngineError: There is not enough memory for a row.
+            IndexError: A token is not in the vocabulary.
         """
         ...

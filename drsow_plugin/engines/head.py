@@ -91,6 +91,7 @@ def _by_vocabulary(
             where.to(hidden.device), entry.to(hidden.device)
         ].to(chosen.dtype)
         higher = torch.maximum(top, logits.amax(dim=-1, keepdim=True))
+        higher = higher.clamp_min(torch.finfo(higher.dtype).min)  # where all are minus infinity
         total *= (top - higher).squeeze(1).to(total.dtype).exp()
         total += _sum_of_exp(logits, higher)
         top = higher

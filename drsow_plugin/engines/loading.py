@@ -81,6 +81,8 @@ class Weights:
                 "language model. A trained reward model or classifier cannot be a side."
             )
         self.model.train(False)
+        if arguments["dtype"] == "float64" and hasattr(self.model, "set_experts_implementation"):
+            self.model.set_experts_implementation("eager")  # the faster ones know no float64
         with translated_errors(f"{side}={config.source!r}", config.revision):
             self.network = Network(self.model)
         asked = config.attn_implementation is not None  # what is asked for attends, row by row
@@ -98,7 +100,11 @@ class Weights:
 
         revision = {"revision": config.adapter_revision} if config.adapter_revision else {}
         name = f"{side}_adapter={config.adapter!r}"
-        with translated_errors(name, config.adapter_revision), warnings.catch_warnings():
+        with (
+            self._lock,  # nobody scores with these weights meanwhile
+            translated_errors(name, config.adapter_revision),
+            warnings.catch_warnings(),
+        ):
             # Else PEFT goes on with random weights for what it did not find.
             warnings.filterwarnings("error", message="Found missing adapter keys")
             if self._adapted is None:
@@ -107,7 +113,7 @@ class Weights:
                 )
             else:
                 self._adapted.load_adapter(config.adapter, adapter_name=side, **revision)
-        self._adapted.eval()
+            self._adapted.eval()
 
     @contextmanager
     def use(self, adapter: str | None) -> Iterator[None]:

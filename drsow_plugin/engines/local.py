@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from drsow_plugin.engines.attention import UnshareableError
 from drsow_plugin.engines.budget import Budget, fitting_tokens
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.padded import score_rows
@@ -16,6 +19,8 @@ from drsow_plugin.engines.shared import score_tree
 from drsow_plugin.engines.sharing import Sharing
 from drsow_plugin.errors import EngineError, NonFiniteError
 from drsow_plugin.records import NOT_FINITE, OUT_OF_MEMORY, LogProb, TokenPair
+
+logger = logging.getLogger(__name__)
 
 _Row = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -63,9 +68,13 @@ class LocalEngine:
     ) -> list[LogProb]:
         """Score responses; see :class:`drsow_plugin.engines.Engine`."""
         distinct: dict[_Row, int] = {}
+        repeats: Counter[_Row] = Counter()
         for index, pair in enumerate(pairs):
             if pair.response_ids:
                 distinct.setdefault((pair.prompt_ids, pair.response_ids), index)
+                repeats[pair.prompt_ids, pair.response_ids] += 1
+            else:
+                advance(len(pair))
         done: dict[int, LogProb] = {}
         # What is free may have changed since the last call, but not what was too much once.
         tokens = self._tokens or fitting_tokens(self._network)
@@ -76,7 +85,8 @@ class LocalEngine:
                 if logprob.failure and strict:
                     raise _error(logprob.failure, index)
                 done[index] = logprob
-                advance(len(pairs[index]))
+                pair = pairs[index]
+                advance(len(pair) * repeats[pair.prompt_ids, pair.response_ids])
         if budget.tokens < tokens:
             self._most = budget.tokens
         empty = LogProb(0.0, 0, () if per_token else None)
@@ -94,9 +104,20 @@ class LocalEngine:
             longest = sharing.longest or sys.maxsize
             together = [index for index in indices if len(pairs[index]) - 1 <= longest]
             apart = [index for index in indices if len(pairs[index]) - 1 > longest]
-            rows = [pairs[index] for index in together]
-            for row, scored in score_tree(self._network, sharing.kernel, rows, budget):
-                yield together[row], scored
+            left = set(together)
+            try:
+                rows = [pairs[index] for index in together]
+                for row, scored in score_tree(self._network, sharing.kernel, rows, budget):
+                    # A NaN among rows that share a prefix may be that of another row.
+                    if isinstance(scored, RuntimeError) or all(map(math.isfinite, scored)):
+                        left.discard(together[row])
+                        yield together[row], scored
+            except UnshareableError as error:
+                self._sharing = None
+                logger.warning(
+                    "%s: from here on rows are scored one by one: %s.", self._network.name, error
+                )
+            apart = [*apart, *(index for index in together if index in left)]
         for row, scored in score_rows(self._network, [pairs[i] for i in apart], budget):
             yield apart[row], scored
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -185,13 +185,11 @@ class Network:
             return False
         hidden = self.hidden(torch.arange(8, device=self.device).remainder(self.vocab_size)[None])
         hidden = hidden[0].to(head.weight.device)
-        if hidden.dtype != head.weight.dtype:
+        if hidden.dtype != head.weight.dtype or hidden.shape[-1] != head.weight.shape[-1]:
             return False
         logits = self.logits(hidden).to(hidden.device)
         product = torch.nn.functional.linear(hidden, head.weight, head.bias).to(logits.dtype)
-        return product.shape == logits.shape and torch.allclose(
-            product, logits, rtol=torch.finfo(head.weight.dtype).eps, atol=0
-        )
+        return torch.equal(product, logits)  # the same product, or something was done to it
 
     @contextmanager
     def _given(self, hidden: torch.Tensor) -> Iterator[None]:
@@ -210,16 +208,22 @@ class Network:
     def long_from(self) -> int | None:
         """How many tokens a row needs for the model to read a whole batch another way.
 
-        A model with LongRoPE chooses its position factors by the longest row of a batch, so
-        that rows on either side of this length must not share one.
+        A model with LongRoPE, or dynamic scaling, chooses its position factors by the longest
+        row of a batch, so that rows on either side of this length must not share one.
         """
         config = self._model.config.get_text_config()
-        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-        kinds = {(rope or {}).get("rope_type"), (rope or {}).get("type")}
-        if "longrope" not in kinds:
-            return None
-        own = getattr(config, "original_max_position_embeddings", None)
-        return own or (rope or {}).get("original_max_position_embeddings")
+        given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+        # One for all layers, or one for each kind of layer.
+        ropes = [given or {}, *(r for r in (given or {}).values() if isinstance(r, Mapping))]
+        limits = []
+        for rope in ropes:
+            kind = rope.get("rope_type") or rope.get("type")
+            if kind == "longrope":
+                own = getattr(config, "original_max_position_embeddings", None)
+                limits.append(own or rope.get("original_max_position_embeddings"))
+            elif kind == "dynamic":
+                limits.append(config.max_position_embeddings)
+        return min((limit for limit in limits if limit), default=None)
 
     @torch.inference_mode()
     def _check_causal(self) -> None:

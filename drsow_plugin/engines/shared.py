@@ -27,12 +27,13 @@ def score_tree(
         tree, finished = TokenTree([pairs[index] for index in waiting]), 0
         values = np.full(len(tree.predictions), np.nan)
         kept: list[KeyValue] = []
+        fitted = budget.tokens
         while not tree.is_done:
             packing = Packing(tree.chunk(budget.tokens, budget.rows), kernel, kept)
             chunk = packing.chunk
             error = _score(network, packing, values)
             if error is None:
-                kept = packing.keep
+                kept, fitted = packing.keep, budget.tokens
                 tree.advance(chunk)
                 for row in tree.order[finished : chunk.done]:
                     yield waiting[row], values[tree.spans[row]].tolist()
@@ -40,6 +41,7 @@ def score_tree(
             elif not budget.halve(len(chunk.ids)):
                 yield waiting[tree.order[finished]], error
                 finished += 1
+                budget.tokens = fitted  # that row was too long, not what comes after it
                 break
         waiting = [waiting[row] for row in tree.order[finished:]]
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError, MissingExtraError
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.model_config import ModelConfig
@@ -245,7 +247,7 @@ def translated_errors(name: str, revision: str | None) -> Iterator[None]:
     try:
         with _quiet_hub():
             yield
-    except DrSoWError:
+    except (DrSoWError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the loaders have no common error, and run code of the model's
         for cause in _chain(error):
