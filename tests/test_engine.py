@@ -14,9 +14,10 @@ from oracle import token_logprobs
 from workloads import unique
 
 from drsow_plugin.engines.attention import Packing
+from drsow_plugin.engines.kernels import by_run
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
-from drsow_plugin.engines.sharing import find_sharing
+from drsow_plugin.engines.sharing import Sharing, find_sharing
 from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.records import TokenPair
 
@@ -153,6 +154,51 @@ def test_a_model_that_reads_ahead_is_refused() -> None:
         Network(tf.BertLMHeadModel(config).eval())
 
 
+@pytest.mark.parametrize("arch", ["llama", "mistral_sliding", "gpt_oss_sinks"])
+def test_what_is_not_finite_in_one_row_stays_there(arch: str) -> None:
+    """The rows share a prompt, which is computed beside the token whose embedding is NaN."""
+    model = tiny.model(arch)
+    pairs = [TokenPair((1, 2, 3), (400, 5, 6)), TokenPair((1, 2, 3), (401, 7, 8))]
+    expected = engine(model).logprobs(pairs)[1]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[400] = torch.nan
+    sound = LocalEngine(Network(model), Sharing(by_run, None)).logprobs(pairs, strict=False)
+    assert sound[0].failure == "not finite: the log-prob came out as nan"
+    assert sound[1].total == pytest.approx(expected.total, abs=1e-5)
+
+
+def test_progress_counts_every_token_of_every_row() -> None:
+    pairs = [*rows(1), *rows(1), TokenPair((1, 2), ())]
+    seen: list[int] = []
+    engine(tiny.model()).logprobs(pairs, seen.append)
+    assert sum(seen) == sum(map(len, pairs))
+
+
+def test_factors_by_length_are_found_wherever_they_are_configured() -> None:
+    longrope = tiny.CONFIGS["phi3_longrope"]().rope_parameters
+    model = tiny.model()
+    network = Network(model)
+    assert network.long_from is None
+    nested = {"full_attention": {**longrope, "original_max_position_embeddings": 48}}
+    model.config.rope_parameters = nested
+    assert network.long_from == 48
+    model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0}
+    assert network.long_from == 512
+
+
+@pytest.mark.parametrize("arch", ["gemma2_softcap", "cohere_scaled", "granite_scaled", "llama"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_head_that_does_more_than_multiply_is_not_taken_for_one(
+    arch: str, dtype: torch.dtype
+) -> None:
+    model = tiny.model(arch)
+    if arch == "cohere_scaled":
+        model.logit_scale = 1.005
+    if arch == "gemma2_softcap":
+        model.config.final_logit_softcapping = 50.0
+    assert (Network(model.to(dtype)).linear_head is not None) == (arch == "llama")
+
+
 class Odd(torch.nn.Module):
     """A model whose head looks at the ids too, so that it cannot run apart from the body."""
 
@@ -240,6 +286,16 @@ def test_a_row_that_does_not_fit_does_not_take_others_with_it(arch: str) -> None
     expected = engine(tiny.model(arch)).logprobs(short)
     for a, b in zip(expected, scored[:4] + scored[5:], strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
+
+
+def test_a_row_that_is_too_long_does_not_slow_what_comes_after_it() -> None:
+    cramped = Cramped(tiny.model(), room=300)
+    made, short = engine(cramped), [TokenPair((n, 1), (2,) * 40) for n in range(20)]
+    made.logprobs([*short, TokenPair((1,) * 200, (2,) * 200)], strict=False)
+    sizes: list[int] = []
+    cramped.hold = sizes.append
+    made.logprobs(short)
+    assert max(sizes) > 100
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:

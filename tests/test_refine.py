@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import datasets
@@ -9,7 +10,7 @@ import pytest
 
 from drsow_plugin import Annotator, ConfigError, DrSoW
 from drsow_plugin.reading import Row
-from drsow_plugin.records import Reward
+from drsow_plugin.records import LogProb, Reward
 from drsow_plugin.rewards import REFINED, close_calls
 
 PROMPTS = ["What is the capital of France?"] * 4 + ["Say it."]
@@ -42,6 +43,24 @@ def test_close_rewards_are_those_of_float32(strong: str, weak: str) -> None:
         expected = (exact if index in again else rough)[index]
         assert reward.reward == pytest.approx(expected.reward, abs=1e-5)
         assert reward.strong_logprob == pytest.approx(expected.strong_logprob, abs=1e-5)
+
+
+def test_a_reward_that_cannot_be_refined_says_so(
+    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rough = DrSoW(strong, weak, dtype="bfloat16").score(PROMPTS, RESPONSES)
+    drsow = DrSoW(strong, weak, dtype="bfloat16", refine=1e6)
+    monkeypatch.setattr(
+        drsow._exact_sides["weak"].engine,
+        "logprobs",
+        lambda pairs, *_, **__: (
+            [LogProb(math.nan, 1, failure="out of memory: too long")] * len(pairs)
+        ),
+    )
+    refined = drsow.score(PROMPTS, RESPONSES, on_error="null")
+    assert [reward.reward for reward in refined] == [reward.reward for reward in rough]
+    note = "could not be scored again in float32: out of memory: weak: too long"
+    assert [note in reward.notes for reward in refined] == [True] * 4 + [False]
 
 
 def test_labelling_refines(strong: str, weak: str) -> None:

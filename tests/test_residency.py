@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from transformers import AutoModelForCausalLM
 
 from drsow_plugin import DrSoW, residency
 from drsow_plugin.engines.loading import Weights
+from drsow_plugin.errors import EngineError
 from drsow_plugin.residency import weight_bytes
 
 PROMPTS = ["What is the capital of France?", "Add two numbers.", "Say it."]
@@ -70,17 +72,28 @@ def test_running_out_of_memory_while_loading_lets_go_of_the_other(
     strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = DrSoW(strong, weak).score(PROMPTS, RESPONSES)
-    own, tried = Weights.__init__, []
+    own, tried = AutoModelForCausalLM.from_pretrained, []
 
-    def once(self: Weights, side: str, *rest: object) -> None:
-        tried.append(side)
-        if tried == ["strong", "weak"]:
+    def once(name: str, **options: object) -> object:
+        tried.append(name)
+        if len(tried) == 2:
             raise torch.OutOfMemoryError("out of memory")
-        own(self, side, *rest)
+        return own(name, **options)
 
-    monkeypatch.setattr(Weights, "__init__", once)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", once)
     assert DrSoW(strong, weak).score(PROMPTS, RESPONSES) == expected
-    assert tried == ["strong", "weak", "weak", "strong"]
+    assert tried == [strong, weak, weak, strong]
+
+
+def test_a_model_that_does_not_fit_alone_is_an_error(
+    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_name: str, **_options: object) -> object:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", never)
+    with pytest.raises(EngineError, match=r"loading the strong model on cpu\. Use a smaller dtype"):
+        DrSoW(strong, weak).score(PROMPTS, RESPONSES)
 
 
 def test_adapters_come_back_with_their_weights(

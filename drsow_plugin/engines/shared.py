@@ -33,7 +33,9 @@ def score_tree(
             chunk = packing.chunk
             error = _score(network, packing, values)
             if error is None:
-                kept, fitted = packing.keep, budget.tokens
+                kept = packing.keep
+                if chunk.done > finished:
+                    fitted = budget.tokens
                 tree.advance(chunk)
                 for row in tree.order[finished : chunk.done]:
                     yield waiting[row], values[tree.spans[row]].tolist()
