@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from drsow_plugin.engines.attention import Kernel, KeyValue, Packing
-from drsow_plugin.engines.budget import Budget, is_out_of_memory
+from drsow_plugin.engines.budget import Budget, give_back, is_out_of_memory
 from drsow_plugin.engines.head import logprobs_of
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.tree import TokenTree
@@ -32,6 +32,7 @@ def score_tree(
             packing = Packing(tree.chunk(budget.tokens, budget.rows), kernel, kept)
             chunk = packing.chunk
             error = _score(network, packing, values)
+            give_back(network.device)
             if error is None:
                 kept = packing.keep
                 if chunk.done > finished:
