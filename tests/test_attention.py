@@ -11,7 +11,7 @@ from oracle import token_logprobs
 from test_engine import rows
 from torch.nn.attention import varlen
 
-from drsow_plugin.engines.attention import Kernel, UnshareableError
+from drsow_plugin.engines.attention import Kernel
 from drsow_plugin.engines.kernels import by_run, by_varlen
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
@@ -102,12 +102,19 @@ def test_runs_are_handed_to_varlen_attention_as_it_takes_them(
     ("arch", "release"),
     [("gemma2_softcap", newer), ("gpt_oss_sinks", newer), ("mistral_sliding", older)],
 )
-def test_what_varlen_attention_cannot_do_is_refused(
-    arch: str, release: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+def test_what_varlen_attention_cannot_do_is_scored_row_by_row(
+    arch: str,
+    release: Callable[..., Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", release)
-    with pytest.raises(UnshareableError):
-        with_kernel(tiny.model(arch), by_varlen).logprobs(rows(8))
+    engine, pairs = with_kernel(tiny.model(arch), by_varlen), rows(8)
+    scored, expected = engine.logprobs(pairs), LocalEngine(Network(tiny.model(arch)), None)
+    for a, b in zip(scored, expected.logprobs(pairs), strict=True):
+        assert a.total == pytest.approx(b.total, abs=1e-5)
+    engine.logprobs(pairs)
+    assert caplog.text.count("from here on rows are scored one by one") == 1
 
 
 @pytest.mark.gpu
