@@ -11,7 +11,7 @@ from oracle import token_logprobs
 from test_engine import rows
 from torch.nn.attention import varlen
 
-from drsow_plugin.engines.attention import Kernel
+from drsow_plugin.engines.attention import Kernel, UnshareableError, tree_attention
 from drsow_plugin.engines.kernels import by_run, by_varlen
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.network import Network
@@ -115,6 +115,18 @@ def test_what_varlen_attention_cannot_do_is_scored_row_by_row(
         assert a.total == pytest.approx(b.total, abs=1e-5)
     engine.logprobs(pairs)
     assert caplog.text.count("from here on rows are scored one by one") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"position_bias": torch.zeros(4)}, {"is_causal": False}, {"dropout": 0.1}, {"cache": [1]}],
+)
+def test_layers_that_ask_for_something_else_are_refused(options: dict[str, object]) -> None:
+    states = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(UnshareableError, match=next(iter(options))):
+        tree_attention(torch.nn.Identity(), states, states, states, None, **options)
+    with pytest.raises(UnshareableError, match="attention_mask"):
+        tree_attention(torch.nn.Identity(), states, states, states, torch.zeros(1))
 
 
 @pytest.mark.gpu

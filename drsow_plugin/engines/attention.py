@@ -194,8 +194,9 @@ def tree_attention(
     """
     given = {name: v for name, v in options.items() if v is not None and name not in _HARMLESS}
     window, softcap, sinks = (given.pop(n, None) for n in ("sliding_window", "softcap", "s_aux"))
-    odd = [name for name, v in given.items() if not (v is False or v == 0 or name == "is_causal")]
-    if given.get("is_causal") is False:
+    causal = given.pop("is_causal", True)
+    odd = [name for name, v in given.items() if isinstance(v, torch.Tensor) or v not in (False, 0)]
+    if not causal:
         odd.append("is_causal=False")
     if attention_mask is not None:
         odd.append("attention_mask")
