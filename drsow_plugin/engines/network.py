@@ -108,14 +108,18 @@ class Network:
         return int(getattr(self._model.config.get_text_config(), "num_hidden_layers", 1))
 
     @contextmanager
-    def nudged(self) -> Iterator[None]:
-        """Change each number that the embeddings give by one rounding: the yardstick of noise."""
+    def nudged(self, pattern: int) -> Iterator[None]:
+        """Change each number that the embeddings give by one rounding: the yardstick of noise.
+
+        Args:
+            pattern: Which go up and which down; any odd number.
+        """
 
         def nudge(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
             signs = (
                 torch.arange(output.numel(), device=output.device)
                 .mul(7919)
-                .remainder(13)
+                .remainder(pattern)
                 .remainder(2)
             )
             step = signs.mul(2).sub(1).view(output.shape).to(output)

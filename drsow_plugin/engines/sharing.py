@@ -23,8 +23,11 @@ _PROBE = [(*_B, *_A), (*_A, *_END), (*_A, 21, 11, 22, 13, 23, 15), (*_A[:3], *_B
 _NEIGHBOURS = [(*_B, *_A[::-1]), (*_A, *_END[:0:-1], 12), *_PROBE[2:]]
 _SAME = (2, 3)  # the rows that are in both
 _PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
-# In what one rounding of the model's input comes to.
+# In units of what one rounding of the model's input comes to …
 _MOST_DIFFERENCE, _MOST_INFLUENCE = 4.0, 0.5
+_PATTERN = 13
+# … or, where that is more, of the hidden states' standard deviation.
+_NEGLIGIBLE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ def _difference(network: Network, kernel: Kernel) -> str:
     for row, ids in enumerate(_PROBE):
         tokens = torch.tensor([ids[:-1]], device=network.device)
         alone = network.hidden(tokens)[0].double()
-        with network.nudged():
+        with network.nudged(_PATTERN):
             noise = _rms(network.hidden(tokens)[0].double() - alone)
-        if row in _SAME and not _rms(packed[row] - others[row]) <= _MOST_INFLUENCE * noise:
+        least = _NEGLIGIBLE * alone.std()
+        influence = _rms(packed[row] - others[row])
+        if row in _SAME and not influence <= torch.maximum(_MOST_INFLUENCE * noise, least):
             return "a row changes with its neighbours"
-        if not _rms(packed[row] - alone) <= _MOST_DIFFERENCE * noise:
+        if not _rms(packed[row] - alone) <= torch.maximum(_MOST_DIFFERENCE * noise, least):
             return "a row comes out differently when it shares a prefix"
     return ""
 
