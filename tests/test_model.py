@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
+from lm_eval.api.model import LM, CacheHook, CachingLM
 from lm_eval.api.registry import get_model
 from lm_eval.models import MODEL_MAPPING
+from lm_eval.models.huggingface import HFLM
 from test_tasks import run
 
 from drsow_plugin import ConfigError, DrSoWLM
@@ -113,23 +115,33 @@ def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
         lm.loglikelihood_rolling([request])
 
 
-def test_a_cache_of_the_same_pair_is_used_and_another_pairs_is_refused(
+def test_a_cache_serves_its_own_pair_and_nobody_else(
     tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:
-    cache, metadata = str(tmp_path / "cache"), {"data": str(preference_file)}
-    first = run(
-        DrSoWLM(strong=strong, weak=weak), ["preference"], metadata=metadata, use_cache=cache
-    )
-    again = DrSoWLM(strong=strong, weak=weak)
-    second = run(again, ["preference"], metadata=metadata, use_cache=cache)
-    assert first["results"] == second["results"]
+    def results(model: LM, **cached: str) -> Any:
+        return run(
+            model,
+            ["preference"],
+            metadata={"data": str(preference_file)},
+            log_samples=True,
+            **cached,
+        )["samples"]["preference"]
+
+    def pair() -> DrSoWLM:
+        return DrSoWLM(strong=strong, weak=weak)
+
+    def hf() -> HFLM:
+        return HFLM(pretrained=strong, device="cpu", dtype="float32")
+
+    models = [pair, hf, lambda: DrSoWLM(strong=weak, weak=strong)]
+    models.append(lambda: DrSoWLM(strong=strong, weak=weak, reduction="mean"))
+    cache = {"use_cache": str(tmp_path / "cache")}
+    for model in models:
+        expected, got = results(model()), results(model(), **cache)
+        assert [row["margin"] for row in got] == [row["margin"] for row in expected]
+    again = pair()
+    assert results(again, **cache) == results(pair())
     assert again.get_model_info()["drsow"]["responses_scored"] == 0
-    for other in (
-        DrSoWLM(strong=weak, weak=strong),
-        DrSoWLM(strong=strong, weak=weak, reduction="mean"),
-    ):
-        with pytest.raises(ConfigError, match="another model, pair or policy"):
-            run(other, ["preference"], metadata=metadata, use_cache=cache)
 
 
 def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(
@@ -179,13 +191,11 @@ def test_prompts_that_a_cache_would_mix_up_are_refused(
         lm.loglikelihood(requests)
 
 
-def test_a_cache_that_another_model_filled_is_refused(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
-    dummy = CachingLM(get_model("dummy")(), str(tmp_path / "cache.db"))
-    dummy.loglikelihood([Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("t", 0, 1))])
-    with pytest.raises(ConfigError, match="another model, pair or policy"):
-        CachingLM(DrSoWLM(strong=strong, weak=weak), str(tmp_path / "cache.db"))
+def test_a_cache_of_another_make_is_refused(strong: str, weak: str) -> None:
+    hook = CacheHook(None)
+    hook.dbdict = {}
+    with pytest.raises(ConfigError, match="keeps responses in a dict"):
+        DrSoWLM(strong=strong, weak=weak).set_cache_hook(hook)
 
 
 def test_results_record_the_pair(strong: str, weak: str, preference_file: Path) -> None:

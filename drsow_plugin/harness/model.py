@@ -22,6 +22,7 @@ from drsow_plugin.harness.requests import (
     only_scores,
     require_preference_tasks,
     row_limit,
+    use_own_table,
     with_strong,
 )
 from drsow_plugin.reward import DrSoW
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CACHE_KEY = "drsow-fingerprint"
 _SCORED, _WITHOUT_REWARD, _TRUNCATED = _COUNTED = (
     "responses_scored",
     "responses_without_reward",
@@ -185,10 +185,10 @@ class DrSoWLM(LM):
         return f"drsow-{self.drsow.fingerprint[:16]}"
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Accept a response cache of this very pair; lm-eval's keys do not name the model.
+        """Accept a response cache, in which this pair gets its own table.
 
         Raises:
-            ConfigError: The cache holds another pair's or another policy's rewards.
+            ConfigError: The rewards depend on more than what lm-eval keeps them by.
         """
         super().set_cache_hook(cache_hook)
         cache = cache_hook.dbdict
@@ -200,15 +200,7 @@ class DrSoWLM(LM):
                 f"router={self.drsow.config.routing.router} goes by a field beside it. Run "
                 "without it."
             )
-        fingerprint = self.drsow.fingerprint
-        owner = cache.get(_CACHE_KEY)
-        if owner is None and len(cache) == 0:
-            cache[_CACHE_KEY] = fingerprint
-        elif owner != fingerprint:
-            raise ConfigError(
-                "--use_cache: this cache holds the values of another model, pair or policy, "
-                "and would be read as this pair's. Give another file, or delete it."
-            )
+        use_own_table(cache, self.drsow.fingerprint)
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes into ``results.json``: the pair, policies, versions."""

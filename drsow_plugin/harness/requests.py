@@ -57,6 +57,29 @@ def check_distinct(contexts: Sequence[str]) -> None:
             )
 
 
+def use_own_table(cache: Any, fingerprint: str) -> None:
+    """Make lm-eval's response cache read and write the rewards of one pair only.
+
+    Its keys name the request and not the model. In the table that all models share, a reward
+    would be read as the likelihood of the next model that is given the same file.
+
+    Args:
+        cache: The cache that lm-eval opened.
+        fingerprint: Of everything that a reward depends on.
+
+    Raises:
+        ConfigError: This lm-eval keeps responses in another way.
+    """
+    if not hasattr(cache, "tablename"):  # a SqliteDict has one
+        raise ConfigError(
+            f"--use_cache: this lm-eval keeps responses in a {type(cache).__name__}, in which "
+            "rewards could be taken for another model's values. Run without it."
+        )
+    table = f"drsow_{fingerprint}"
+    type(cache)(cache.filename, tablename=table).close()  # makes the table
+    cache.tablename = table
+
+
 def with_strong(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with lm-eval's name for a model, ``pretrained``, as ``strong``."""
     renamed = dict(options)
