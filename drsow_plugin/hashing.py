@@ -20,6 +20,11 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, _size: int, _mtime_ns: int) -> str:
+    return sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, read now."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):

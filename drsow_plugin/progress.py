@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SHOW_AFTER_S = 5.0
+_SAID_AFTER_S = 3.0
 _IN_LOGS_EVERY_S = 10.0
 _ROWS = (
     "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} rows [{elapsed}<{remaining}{postfix}]"
 )
+
+
+def tell(text: str) -> None:
+    """Say on stderr what is being done, in one line."""
+    print(f"drsow: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told(text: str) -> Iterator[None]:
+    """Say on stderr what is being done, once it has taken a few seconds."""
+    timer = threading.Timer(_SAID_AFTER_S, tell, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from drsow_plugin.engines.budget import free_memory
 from drsow_plugin.engines.loading import Weights
 from drsow_plugin.errors import EngineError
 from drsow_plugin.model_config import ModelConfig
+from drsow_plugin.progress import told
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -75,9 +76,10 @@ class Shared:
             if side not in self._engines:
                 if key not in self.weights:
                     self._make_room(side, *room)
-                opened = _attempt(open_engine, self.weights.get(key))
-                if opened is None and self._release(side, room[0]):
-                    opened = _attempt(open_engine, None)
+                with told(f"loading the {side} model and trying how its rows are best scored"):
+                    opened = _attempt(open_engine, self.weights.get(key))
+                    if opened is None and self._release(side, room[0]):
+                        opened = _attempt(open_engine, None)
                 if opened is None:
                     raise EngineError(
                         f"Out of memory while loading the {side} model on {room[0]}. Use a "

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.engines import Engine
+from drsow_plugin.engines.converted import loads_fast
 from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.sources import (
@@ -74,9 +75,10 @@ class Side:
         self._source: Source = locate(name, self._config)
         key = replace(self._files_key(), tokenizer=self._config.tokenizer)
         if key not in shared.read:
+            where = partial(loads_fast, name, self._config, self._source)
             shared.read[key] = (
-                load_config(name, self._config, self._source),
-                load_tokenizer(name, self._config, self._source),
+                load_config(name, self._config, where("config")),
+                load_tokenizer(name, self._config, where("tokenizer")),
             )
         self._hf_config, self.tokenizer = shared.read[key]
         self.template = read_template(name, self._config, self.tokenizer)

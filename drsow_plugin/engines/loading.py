@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from drsow_plugin.engines.converted import loads_fast
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.sharing import find_sharing
 from drsow_plugin.engines.sources import Source, translated_errors
@@ -59,6 +60,7 @@ class Weights:
         from transformers import AutoModelForCausalLM
 
         device = resolve_device(side, config)
+        source = loads_fast(side, config, source, "model")
         arguments = source.arguments(config) | {"dtype": resolve_dtype(config, device)}
         if config.attn_implementation is not None:
             arguments["attn_implementation"] = config.attn_implementation
