@@ -168,7 +168,7 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
     text = card.render_section(without_places(annotate.report.values), published)
     assert "The router `mine` (mine.py, SHA-256 `" in text and str(tmp_path) not in text
     assert "Be exact." in text and "user: Why 0?\n\nassistant: So 0." in text
-    assert "| strong-only | mine.py | both | strong model |" in text
+    assert "| `strong-only` | mine.py | both | strong model |" in text
     assert "Prompts of `train` by domain:" in text and "In `train` it agrees with 80.0" in text
     assert "None" not in text
     only = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_parts="examples")

@@ -14,6 +14,8 @@ import yaml
 from drsow_plugin.annotate.figures import draw
 from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.errors import DataError
+from drsow_plugin.printable import printable
+from drsow_plugin.redaction import without_tokens
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator
@@ -79,11 +81,15 @@ class Report:
         return replace(self, values={**self.values, **values})
 
     def files(self) -> dict[str, bytes]:
-        """Return the report, the options as YAML, and the pictures, by file name."""
-        text = json.dumps(self.values, indent=2, ensure_ascii=False)
-        options = yaml.safe_dump(
-            self.values.get("options", {}), sort_keys=False, allow_unicode=True
-        )
+        """Return the report, the options as YAML, and the pictures, by file name.
+
+        What is, or looks like, a token of the Hub is not in them.
+        """
+        from huggingface_hub import get_token
+
+        values = without_tokens(self.values, get_token())
+        text = json.dumps(values, indent=2, ensure_ascii=False)
+        options = yaml.safe_dump(values.get("options", {}), sort_keys=False, allow_unicode=True)
         return {
             REPORT: f"{text}\n".encode(),
             OPTIONS: options.encode(),
@@ -115,7 +121,7 @@ class Report:
             for kind in ("domain", "group"):
                 for group, figures in (split.get(f"{kind}s") or {}).items():
                     lines += [f"  {kind} {group}:", *(f"  {line}" for line in _lines(figures))]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def _routing(annotator: Annotator) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from drsow_plugin.cli.plugins import domains, plugins, route
 from drsow_plugin.cli.publish import publish
 from drsow_plugin.cli.score import score
 from drsow_plugin.errors import DrSoWError
+from drsow_plugin.printable import printable
 
 _PTH_NAME = "drsow_autoload.pth"
 # One line, as .pth files require; says nothing if the package is gone.
@@ -29,7 +30,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except DrSoWError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error), lines=True)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

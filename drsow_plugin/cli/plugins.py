@@ -12,6 +12,7 @@ import click
 from drsow_plugin.cli.options import CONTEXT, merge_config, router_options
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import parse_model
+from drsow_plugin.printable import json_line, printable
 from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import NO_DOMAIN, Route
 from drsow_plugin.routing_config import SHARED, RoutingConfig, RoutingOptions, parse_routing
@@ -39,8 +40,8 @@ def plugins(plugin: str | None) -> None:
         offers = [f"domain {name}" for name in _offered(loaded.domains, found)]
         offers += [f"router {name}" for name in _offered(routers, found)]
         where = f"{found.source}: {_place(found.module)}" if found.origin else _place(found.module)
-        click.echo(f"{found.name}  ({where})")
-        click.echo(f"    {', '.join(offers) or 'nothing'}")
+        _echo(f"{found.name}  ({where})")
+        _echo(f"    {', '.join(offers) or 'nothing'}")
 
 
 @click.command(context_settings=CONTEXT)
@@ -53,21 +54,19 @@ def domains(plugin: str | None, as_json: bool) -> None:
         domain = offer.value
         if as_json:
             described = {**domain.describe(), "plugin": offer.plugin.describe()}
-            click.echo(json.dumps(described, ensure_ascii=False))
+            click.echo(json_line(described))
             continue
         used = len(domain.examples) if domain.shots is None else domain.shots
-        click.echo(f"{name}  (plugin {offer.plugin.name}, {offer.plugin.source})")
-        click.echo(click.wrap_text(domain.description, 96, "    ", "    "))
+        _echo(f"{name}  (plugin {offer.plugin.name}, {offer.plugin.source})")
+        _echo(click.wrap_text(domain.description, 96, "    ", "    "))
         applied = {"none": "nothing", "both": "instruction and examples"}
         parts = f"{applied.get(domain.parts, domain.parts)}, to "
         parts += "both models" if domain.side == "both" else "the strong model"
         applies = "nothing" if domain.parts == "none" else parts
-        click.echo(f"    applied unless domain_parts= asks otherwise: {applies}")
+        _echo(f"    applied unless domain_parts= asks otherwise: {applies}")
         if domain.instruction:
-            click.echo(click.wrap_text(f"instruction: {domain.instruction}", 96, "    ", "      "))
-        click.echo(
-            f"    examples: {len(domain.examples)}, of which a prompt gets {used} (see --json)"
-        )
+            _echo(click.wrap_text(f"instruction: {domain.instruction}", 96, "    ", "      "))
+        _echo(f"    examples: {len(domain.examples)}, of which a prompt gets {used} (see --json)")
 
 
 @click.command(context_settings=CONTEXT)
@@ -98,7 +97,7 @@ def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> No
             click.echo(line)
     else:
         for line in _table(inputs, routes):
-            click.echo(line)
+            _echo(line)
 
 
 def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
@@ -169,7 +168,7 @@ def _as_json(given: RouterInput, found: Route) -> str:
         row["confidence"] = found.confidence
     if found.note:
         row["note"] = found.note
-    return json.dumps(row, ensure_ascii=False)
+    return json_line(row)
 
 
 def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[str]:
@@ -185,6 +184,11 @@ def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[s
         yield f"agrees with the known domain: {sum(agreed) / len(agreed):.1%} of {len(agreed):,}"
     for note, number in Counter(found.note for found in routes if found.note).items():
         yield f"{number:,} with the note: {note}"
+
+
+def _echo(text: str) -> None:
+    """Print what plugins and their files say, without what would steer the terminal."""
+    click.echo(printable(text, lines=True))
 
 
 def _load(plugin: str | None) -> Plugins:

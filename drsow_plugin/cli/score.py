@@ -12,6 +12,7 @@ import click
 from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.options import CONTEXT, EPILOG, merge_config, pair_options
 from drsow_plugin.config import OPTIONS
+from drsow_plugin.printable import json_line
 from drsow_plugin.records import BAD_ROW
 from drsow_plugin.routing_config import COLUMN
 from drsow_plugin.values import parse_flag, parse_positive
@@ -60,18 +61,9 @@ def score(file: BinaryIO, config: str | None, **given: Any) -> None:
     while batch := list(islice(lines, rows)):
         for scored in _score(drsow, batch, per_token):
             failed += scored["reward"] is None
-            click.echo(_line(scored))
+            click.echo(json_line(scored))
     if failed:
         click.echo(f"{failed} responses have no reward; see their reason.", err=True)
-
-
-def _line(scored: dict[str, Any]) -> str:
-    text = json.dumps(scored, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, in a field of the user's
-        text = json.dumps(scored)
-    return text
 
 
 def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:

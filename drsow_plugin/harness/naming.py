@@ -28,9 +28,10 @@ def install_excepthook() -> None:
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
         from drsow_plugin.errors import DrSoWError
+        from drsow_plugin.printable import printable
 
         if isinstance(error, DrSoWError):
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
         else:
             previous(kind, error, traceback)
 

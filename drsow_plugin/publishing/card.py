@@ -12,7 +12,17 @@ from typing import Any
 
 import jinja2
 
-from drsow_plugin.publishing.markdown import as_json, conversation, fence, settings, short, table
+from drsow_plugin.publishing.markdown import (
+    Markdown,
+    as_json,
+    code,
+    conversation,
+    fence,
+    link,
+    settings,
+    short,
+    table,
+)
 from drsow_plugin.publishing.readme import BEGIN, END
 
 FOLDER = "drsow"  # of the repository, for what belongs to the card
@@ -20,7 +30,8 @@ _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", 
 _SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine")
 _ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
 _COUNTS = ("rows", "scored", "pairs", "swapped")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_HUB_MODEL = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # some old ones have no owner
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def render_section(report: Mapping[str, Any], published: Published) -> str:
         margins=table([_margins("split", name, split) for name, split in splits.items()]),
         columns=table(
             [
-                {"column": f"`{name}`", "holds": said}
+                {"column": code(name), "holds": said}
                 for name, said in (report.get("columns") or {}).items()
             ]
         ),
@@ -78,21 +89,24 @@ def render_section(report: Mapping[str, Any], published: Published) -> str:
 @lru_cache(maxsize=1)
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=False,
+        autoescape=True,  # by `finalize`, as Markdown wants it
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
-        finalize=lambda value: "" if value is None else value,
+        finalize=lambda value: Markdown.escape("" if value is None else value),
     )
-    environment.filters |= {"conversation": conversation, "fence": fence, "json": as_json}
+    filters = {"code": code, "conversation": conversation, "fence": fence, "json": as_json}
+    environment.filters |= filters
     source = resources.files("drsow_plugin.publishing").joinpath("dataset_card.md")
     return environment.from_string(source.read_text(encoding="utf-8"))
 
 
-def _input(name: str | None) -> str | None:
-    if name is None or is_hub_dataset(name):
-        return name and f"[{name}](https://huggingface.co/datasets/{name})"
-    return ", ".join(f"`{PurePath(file).name}`" for file in name.split(", "))
+def _input(name: str | None) -> Markdown | None:
+    if name is None:
+        return None
+    if is_hub_dataset(name):
+        return link(name, f"https://huggingface.co/datasets/{name}")
+    return Markdown(", ").join(code(PurePath(file).name) for file in name.split(", "))
 
 
 def _side(side: Mapping[str, Any], name: str) -> dict[str, object]:
@@ -115,21 +129,24 @@ def _side(side: Mapping[str, Any], name: str) -> dict[str, object]:
         "max_length": side.get("max_length"),
         "files, SHA-256": (
             isinstance(files, Mapping)
-            and ", ".join(
-                f"{PurePath(file).name} {short(digest)}" for file, digest in files.items()
+            and Markdown(", ").join(
+                Markdown("{} {}").format(PurePath(file).name, short(digest))
+                for file, digest in files.items()
             )
         )
         or None,
     }
 
 
-def _model(source: str | None, local: bool) -> str | None:
+def _model(source: str | None, local: bool) -> Markdown | None:
     if source is None:
         return None
-    return f"`{PurePath(source).name}`" if local else f"[{source}](https://huggingface.co/{source})"
+    if local or not _HUB_MODEL.fullmatch(source):
+        return code(PurePath(source).name)
+    return link(source, f"https://huggingface.co/{source}")
 
 
-def _counts(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, object]:
+def _counts(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
     dropped = {reason: n for reason, n in (split.get("dropped") or {}).items() if n}
     return {
         kind: name,
@@ -138,7 +155,7 @@ def _counts(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, object]
     }
 
 
-def _accuracy(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, object]:
+def _accuracy(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
     accuracy = split.get("accuracy") or {}
     return {
         kind: name,
@@ -149,15 +166,15 @@ def _accuracy(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, objec
     }
 
 
-def _parts(kind: str, splits: Mapping[str, Any]) -> dict[str, str]:
+def _parts(kind: str, splits: Mapping[str, Any]) -> dict[str, Markdown]:
     """Return for each split a table of its groups, or of its domains."""
     return {
         name: table(
             [
                 {
-                    **_counts(kind, part, found),
-                    **_accuracy(kind, part, found),
-                    **_margins(kind, part, found),
+                    **_counts(kind, code(part), found),
+                    **_accuracy(kind, code(part), found),
+                    **_margins(kind, code(part), found),
                 }
                 for part, found in split[f"{kind}s"].items()
             ]
@@ -167,38 +184,42 @@ def _parts(kind: str, splits: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _routing(routing: Mapping[str, Any] | None, splits: Mapping[str, Any]) -> str | None:
+def _routing(routing: Mapping[str, Any] | None, splits: Mapping[str, Any]) -> Markdown | None:
     """Return a sentence on what sent the prompts to domains, and how well."""
     if not routing:
         return None
     if routing.get("router") is None:
-        said = "All prompts were taken for one domain."
+        said = Markdown("All prompts were taken for one domain.")
     else:
-        plugin = routing.get("plugin") or {}
-        origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
-        origin = origin or f"{PurePath(plugin.get('name', '')).name}"
-        said = f"The router `{routing['router']}` ({origin}, SHA-256 {short(plugin.get('sha256'))})"
-        said += " sent each prompt to a domain."
+        said = Markdown("The router {} ({}, SHA-256 {}) sent each prompt to a domain.").format(
+            code(routing["router"]),
+            _origin(routing.get("plugin") or {}),
+            short((routing.get("plugin") or {}).get("sha256")) or "not known",
+        )
     given = settings(routing, ("domain_parts", "domain_side", "domain_shots"))
-    said += f" {given}." if given else ""
+    said += Markdown(" {}.").format(given) if given else ""
     for name, split in splits.items():
         if split.get("agreement"):
-            number = f"{split['agreement']['n']:,}"
-            said += f" In `{name}` it agrees with {_percent(split['agreement'])} of the {number} "
-            said += "domains that the data names."
+            said += Markdown(
+                " In {} it agrees with {} of the {} domains that the data names."
+            ).format(code(name), _percent(split["agreement"]), f"{split['agreement']['n']:,}")
     return said
 
 
 def _domain(domain: Mapping[str, Any]) -> dict[str, object]:
-    plugin = domain.get("plugin") or {}
-    origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
     return {
-        "domain": domain["name"],
-        "from": origin or PurePath(plugin.get("name", "")).name,
+        "domain": code(domain["name"]),
+        "from": _origin(domain.get("plugin") or {}),
         "applied": domain.get("parts"),
         "to": domain.get("side") and {"both": "both models"}.get(domain["side"], "strong model"),
         "examples a prompt gets": domain.get("shots"),
     }
+
+
+def _origin(plugin: Mapping[str, Any]) -> str:
+    """Return the distribution of a plugin, or the name of its file or module."""
+    origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
+    return origin or PurePath(plugin.get("name", "")).name
 
 
 def _percent(found: Mapping[str, Any] | None) -> str | None:
@@ -213,7 +234,7 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
-def _margins(kind: str, name: str, split: Mapping[str, Any]) -> dict[str, object]:
+def _margins(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
     quantiles = split.get("margin_quantiles") or {}
     return {kind: name} | {
         **{f"margin, {100 * float(q):g} %": _number(value) for q, value in quantiles.items()},

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.publishing import card, readme
 from drsow_plugin.publishing.places import without_places
-from drsow_plugin.publishing.repository import Repository, open_api, without_tokens
+from drsow_plugin.publishing.repository import Repository, open_api
+from drsow_plugin.redaction import without_tokens
 
 if sys.version_info >= (3, 11):
     from typing import Unpack

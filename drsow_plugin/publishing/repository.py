@@ -7,7 +7,6 @@ Those are retried here.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drsow_plugin.errors import DataError, HubError
+from drsow_plugin.redaction import without_tokens
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
 _PASSING = {429, 500, 502, 503, 504}
 _CONFLICT = {409, 412}
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
-_TOKEN_KEYS = {"token", "hf_token"}
 _WHAT_TO_DO = {
     401: "Log in with 'hf auth login' or set HF_TOKEN; the token needs write access.",
     403: "Use a token with write access to this name: 'hf auth login', and check the token's "
@@ -201,15 +199,3 @@ def _is_offline(error: BaseException) -> bool:
 
 def _status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def without_tokens(value: Any, secret: str | None) -> Any:
-    """Return plain values without anything that is, or looks like, a token of the Hub."""
-    if isinstance(value, str):
-        return _TOKEN.sub("hf_***", value.replace(secret, "hf_***") if secret else value)
-    if isinstance(value, Mapping):
-        kept = {k: v for k, v in value.items() if k not in _TOKEN_KEYS}
-        return {without_tokens(k, secret): without_tokens(v, secret) for k, v in kept.items()}
-    if isinstance(value, list | tuple):
-        return [without_tokens(item, secret) for item in value]
-    return value
