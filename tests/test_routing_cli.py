@@ -169,7 +169,11 @@ def test_annotate_writes_options_that_repeat_the_routing(
     assert "domain law:" in result.stdout and "router agrees" in result.stdout
     config = yaml.safe_load(Path("out/drsow.yaml").read_text())
     assert config["plugin"] == [plugin] and config["domains"] == ["law", "chat"]
-    again = drsow("annotate", "--config", "out/drsow.yaml", tmp_path / "again")
+    config = ("annotate", "--config", "out/drsow.yaml", tmp_path / "again")
+    message = wrong(*config)
+    assert f"would run code: the plugin {plugin}" in message and "--allow-code" in message
+    again = drsow(*config, "--allow-code")
     assert again.exit_code == 0, again.output
+    assert f"runs code: the plugin {plugin}\n" in again.stderr
     figures = [text.split("Wrote")[0] for text in (result.stdout, again.stdout)]
     assert figures[0] == figures[1]

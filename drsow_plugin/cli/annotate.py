@@ -12,7 +12,8 @@ import click
 
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
 from drsow_plugin.cache import UNFINISHED, cache_folder, open_folder
-from drsow_plugin.cli.options import CONTEXT, EPILOG, label_options, merge_config, pair_options
+from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
 from drsow_plugin.config import OPTIONS, SIDES, parse_pair
 from drsow_plugin.errors import ConfigError
@@ -43,7 +44,7 @@ VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 @click.option("--license", help="With --push: licence of the data, as the Hub knows it.")
 @click.option("--language", help="With --push: language of the texts, such as en.")
 @click.option("--branch", help="With --push: branch to publish on. [the main one]")
-@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+@config_options
 def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     """Label preference data with the reward of a pair of models.
 

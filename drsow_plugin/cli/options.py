@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 import click
@@ -11,7 +10,6 @@ import click
 from drsow_plugin.annotate.options import Kind, Relabel, Select
 from drsow_plugin.config import SIDES
 from drsow_plugin.domains import DomainParts
-from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.model_config import SIDE_OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,50 +123,18 @@ def label_options(command: F) -> F:
     return command
 
 
+def config_options(command: F) -> F:
+    """Add the options that read others from a file."""
+    command = click.option("--allow-code", is_flag=True, default=None, help=_ALLOW_CODE)(command)
+    return click.option("--config", metavar="FILE", help=_CONFIG)(command)
+
+
+_CONFIG = "YAML or JSON file of these options."
+_ALLOW_CODE = "Let the file of --config run code: a plugin, or code from a model's repository."
+
+
 def _option(name: str, text: str, **more: Any) -> Callable[[F], F]:
     return click.option(f"--{name.replace('_', '-')}", name, help=text, **more)
-
-
-def read_config(file: str | None) -> dict[str, Any]:
-    """Read options from a YAML or JSON file.
-
-    Raises:
-        ConfigError: It is not there, or not a mapping of names to values.
-    """
-    if file is None:
-        return {}
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"--config {file} cannot be read: {said}") from error
-    if not isinstance(loaded, Mapping):
-        raise ConfigError(
-            f"--config {file} holds a {type(loaded).__name__}; needed are names and values, such "
-            "as 'strong: org/model'."
-        )
-    options = {str(name).replace("-", "_"): value for name, value in loaded.items()}
-    if len(options) < len(loaded):
-        twice = [n for n in loaded if "-" in str(n) and str(n).replace("-", "_") in loaded]
-        raise ConfigError(f"--config {file} gives {', '.join(map(str, twice))} twice.")
-    return options
-
-
-def merge_config(
-    given: Mapping[str, Any], file: str | None, valid: frozenset[str]
-) -> dict[str, Any]:
-    """Return the options of a file, with those of the command line before them.
-
-    Raises:
-        ConfigError: The file cannot be read or names an unknown option.
-    """
-    read = read_config(file)
-    for name in read:
-        if name not in valid:
-            raise ConfigError(f"--config {file}: {unknown_name('option', name, valid)}")
-    return {**read, **{name: value for name, value in given.items() if value is not None}}
 
 
 EPILOG = (

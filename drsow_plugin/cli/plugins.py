@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from drsow_plugin.cli.options import CONTEXT, merge_config, router_options
+from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.options import CONTEXT, config_options, router_options
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import parse_model
 from drsow_plugin.printable import json_line, printable
@@ -76,7 +77,7 @@ def domains(plugin: str | None, as_json: bool) -> None:
 @click.option("--dtype", help="Of the router's model. [float32 on a CPU, else auto]")
 @click.option("--device", help="Of the router's model. [the first GPU, or the CPU]")
 @click.option("--json", "as_json", is_flag=True, help="One object a line: prompt and domain.")
-@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+@config_options
 def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> None:
     """Send prompts to domains: prompts in, a table of counts out.
 

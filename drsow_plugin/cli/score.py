@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from drsow_plugin.cli.annotate import VALID
-from drsow_plugin.cli.options import CONTEXT, EPILOG, merge_config, pair_options
+from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, pair_options
 from drsow_plugin.config import OPTIONS
 from drsow_plugin.printable import json_line
 from drsow_plugin.records import BAD_ROW
@@ -33,7 +34,7 @@ FIELDS = (
 @pair_options
 @click.option("--token-logprobs", help="true writes the log-prob of each token too. [false]")
 @click.option("--rows", help="Rows that are read, scored and written together. [128]")
-@click.option("--config", "config", metavar="FILE", help="YAML or JSON file of these options.")
+@config_options
 def score(file: BinaryIO, config: str | None, **given: Any) -> None:
     """Score responses: JSON lines in, JSON lines out.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from drsow_plugin.bounded_yaml import Loader, load_yaml
 from drsow_plugin.errors import DataError
 
 BEGIN = "<!-- drsow:begin -->"
@@ -95,10 +96,9 @@ def _split(readme: str) -> tuple[str, str, str, str]:
 
 def _metadata(front: str) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(front)
-    except yaml.YAMLError as error:
-        said = " ".join(str(error).split())
-        raise DataError(f"The front matter of README.md is no YAML: {said}. {_REPAIR}") from error
+        found = load_yaml(front)
+    except ValueError as error:
+        raise DataError(f"The front matter of README.md is no YAML: {error}. {_REPAIR}") from error
     if found is not None and not isinstance(found, dict):
         raise DataError(
             f"The front matter of README.md is a {type(found).__name__}, not keys and values. "
@@ -119,7 +119,7 @@ def _with_key(front: str, key: str, value: object, newline: str) -> str:
         return front
     block = _dump({key: value}, newline)
     edited = front.rstrip("\r\n") + newline + block if front.strip() else block
-    root = yaml.compose(front, Loader=yaml.SafeLoader)
+    root = yaml.compose(front, Loader=Loader)
     names = [name for name, _ in root.value] if root else []
     starts = [name.start_mark.index for name in names]
     for name, start, end in zip(names, starts, [*starts[1:], len(front)], strict=False):
