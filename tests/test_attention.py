@@ -11,11 +11,14 @@ from oracle import token_logprobs
 from test_engine import rows
 from torch.nn.attention import varlen
 
-from drsow_plugin.engines.attention import Kernel, UnshareableError, tree_attention
+from drsow_plugin.engines.attention import Kernel, Packing, packed, tree_attention
 from drsow_plugin.engines.kernels import by_run, by_varlen
 from drsow_plugin.engines.local import LocalEngine
+from drsow_plugin.engines.masks import UnshareableError
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.sharing import Sharing, find_sharing
+from drsow_plugin.engines.tree import TokenTree
+from drsow_plugin.records import TokenPair
 
 Tensor = torch.Tensor
 
@@ -125,8 +128,20 @@ def test_layers_that_ask_for_something_else_are_refused(options: dict[str, objec
     states = torch.zeros(1, 2, 3, 4)
     with pytest.raises(UnshareableError, match=next(iter(options))):
         tree_attention(torch.nn.Identity(), states, states, states, None, **options)
-    with pytest.raises(UnshareableError, match="attention_mask"):
-        tree_attention(torch.nn.Identity(), states, states, states, torch.zeros(1))
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 1, 1)])
+def test_masks_that_are_not_read_are_refused(mask: Tensor) -> None:
+    states, layer = torch.zeros(1, 2, 3, 4), torch.nn.Identity()
+    chunk = TokenTree([TokenPair((1, 2), (3, 4))]).chunk(3)
+    with packed(layer, Packing(chunk, by_run, kept=())):
+        tree_attention(layer, states, states, states, None)
+        with pytest.raises(UnshareableError, match="a mask that is not transformers' own"):
+            tree_attention(layer, states, states, states, mask)
+        with pytest.raises(UnshareableError, match="sliding_window"):
+            tree_attention(layer, states, states, states, None, sliding_window=3)
+        with pytest.raises(UnshareableError, match="other tokens than those of a row"):
+            tree_attention(layer, states, states[:, :, 1:], states[:, :, 1:], None)
 
 
 @pytest.mark.gpu

@@ -178,12 +178,38 @@ def test_factors_by_length_are_found_wherever_they_are_configured() -> None:
     longrope = tiny.CONFIGS["phi3_longrope"]().rope_parameters
     model = tiny.model()
     network = Network(model)
-    assert network.long_from is None
+    assert network.scaling.long_from is None
     nested = {"full_attention": {**longrope, "original_max_position_embeddings": 48}}
     model.config.rope_parameters = nested
-    assert network.long_from == 48
+    assert network.scaling.long_from == 48
     model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0}
-    assert network.long_from == 512
+    assert network.scaling.long_from == 511
+
+
+def dynamic(arch: str) -> torch.nn.Module:
+    config = tiny.CONFIGS[arch]()
+    config.max_position_embeddings = 64
+    config.rope_parameters = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+    torch.manual_seed(0)
+    return tf.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2"])
+def test_factors_of_dynamic_scaling_are_each_row_s_own(arch: str) -> None:
+    """A row is read up to its last token, which is predicted, as by lm-eval's hf."""
+    pairs, plain = rows(5), dynamic(arch).double()
+    pairs += [TokenPair((1, 2, 3), tuple(range(4, length + 2))) for length in (63, 64, 65)]
+    expected = []
+    for prompt, response in ((pair.prompt_ids, pair.response_ids) for pair in pairs):
+        plain(input_ids=torch.tensor([[1]]))  # forgets the factors of a longer row
+        logits = plain(input_ids=torch.tensor([[*prompt, *response][:-1]])).logits[0]
+        table = logits[-len(response) :].double().log_softmax(-1)
+        expected.append(table.gather(1, torch.tensor(response).unsqueeze(1)).sum().item())
+    for options in ({}, {"batch_tokens": 37}):
+        made = engine(dynamic(arch), **options)
+        for given in (pairs, pairs[::-1]):
+            scored = [logprob.total for logprob in made.logprobs(given)]
+            assert scored == pytest.approx(expected[:: 1 if given is pairs else -1], abs=2e-5)
 
 
 @pytest.mark.parametrize("arch", ["gemma2_softcap", "cohere_scaled", "granite_scaled", "llama"])

@@ -1,11 +1,13 @@
 """Attention over a packed tree of token ids, as an attention function of transformers.
 
 A packed sequence holds many rows that share their prefixes. Each run of new tokens attends to
-the keys of the tokens before it in its own row, wherever these lie, and causally to itself.
+the keys of the tokens before it in its own row, wherever these lie, and causally to itself, as
+far back as the model's mask says. A layer is handed that mask as a tensor of one number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,10 +18,12 @@ from typing import Any
 
 import torch
 
+from drsow_plugin.engines.masks import Reach, UnshareableError, reach_of
 from drsow_plugin.engines.tree import Chunk, Run
 
 NAME = "drsow_tree"
 _MASK_LENGTH = 2048  # most tokens of a context whose mask is kept: 16 MB in float32
+_FIRST_MARK = 97  # a number that nobody else writes into a mask
 # What models pass beside these, and what does not change attention as it is done here.
 _HARMLESS = {
     *("position_ids", "cache_position", "position_embeddings", "use_cache", "cu_seq_lens_q"),
@@ -27,10 +31,6 @@ _HARMLESS = {
 }
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
-
-
-class UnshareableError(Exception):
-    """A model attends in a way that a packed tree of rows cannot follow."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,18 @@ class Packing:
         kernel: What attends.
         kept: For each layer the keys and values of the path before the chunk.
         keep: For each layer those of the path behind it, filled in layer by layer.
+        masks: The masks that the model makes, in its order; ``None`` reads them.
+        made: Those that it has made.
+        used: Which of these a layer was handed; ``None`` for a layer that was handed none.
     """
 
     chunk: Chunk
     kernel: Kernel
     kept: Sequence[KeyValue]
     keep: list[KeyValue] = field(default_factory=list)
+    masks: Sequence[Reach] | None = None
+    made: list[Reach] = field(default_factory=list)
+    used: set[int | None] = field(default_factory=set)
     _masks: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     @property
@@ -112,6 +118,31 @@ class Packing:
             self._masks[where] = _causal(0, min(longest, _MASK_LENGTH), window, like)
         return self._masks[where][context:length, :length]
 
+    def mark(self, arguments: dict[str, Any]) -> torch.Tensor:
+        """Return what stands for a mask that the model makes, (1, 1, 1, 1)."""
+        number = len(self.made)
+        if self.masks is not None and number >= len(self.masks):
+            raise UnshareableError("it makes other masks than at first")
+        self.made.append(reach_of(arguments) if self.masks is None else self.masks[number])
+        return torch.full((1, 1, 1, 1), float(_FIRST_MARK + number))
+
+    def window(self, mark: torch.Tensor | None) -> int | None:
+        """Return the window of the mask that a layer is handed."""
+        if mark is None:
+            self.used.add(None)
+            return None
+        number = mark.item() - _FIRST_MARK if mark.numel() == 1 else math.nan
+        if number not in range(len(self.made)):
+            raise UnshareableError("its attention takes a mask that is not transformers' own")
+        self.used.add(int(number))
+        return self.made[int(number)].window
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of a row in which the masks that layers were handed are as they were read."""
+        reaches = (self.made[number] for number in self.used if number is not None)
+        return min((r.longest for r in reaches if r.longest is not None), default=None)
+
     @cached_property
     def seen(self) -> Seen:
         """What the runs see, one run behind the other."""
@@ -146,7 +177,7 @@ _current: ContextVar[Packing] = ContextVar("packing")
 @contextmanager
 def packed(model: Any, packing: Packing) -> Iterator[None]:
     """Let a model's layers attend as a packing says."""
-    from transformers import AttentionInterface
+    from transformers import AttentionInterface, AttentionMaskInterface
 
     configs = {
         id(module.config): module.config
@@ -155,6 +186,7 @@ def packed(model: Any, packing: Packing) -> Iterator[None]:
     }
     own = {key: config._attn_implementation for key, config in configs.items()}
     AttentionInterface.register(NAME, tree_attention)
+    AttentionMaskInterface.register(NAME, tree_mask)
     token = _current.set(packing)
     try:
         for config in configs.values():
@@ -164,6 +196,17 @@ def packed(model: Any, packing: Packing) -> Iterator[None]:
         for key, config in configs.items():
             config._attn_implementation = own[key]
         _current.reset(token)
+
+
+def tree_mask(attention_mask: torch.Tensor | None = None, **arguments: Any) -> torch.Tensor:
+    """Mark a mask of the model's; see transformers' ``AttentionMaskInterface``.
+
+    Raises:
+        UnshareableError: It is neither causal nor a causal window.
+    """
+    if attention_mask is not None and not attention_mask.all():
+        raise UnshareableError("it hides tokens of its own choice")
+    return _current.get().mark(arguments)
 
 
 def tree_attention(
@@ -182,9 +225,9 @@ def tree_attention(
         query: (1, heads, tokens, size).
         key: (1, key heads, tokens, size).
         value: (1, key heads, tokens, value size).
-        attention_mask: None may be given.
+        attention_mask: What :func:`tree_mask` returned, or ``None`` for a causal mask.
         scaling: See :class:`Options`.
-        **options: ``sliding_window``, ``softcap`` and ``s_aux`` are followed.
+        **options: ``softcap`` and ``s_aux`` are followed.
 
     Returns:
         (1, tokens, heads, value size), and no attention weights.
@@ -193,16 +236,19 @@ def tree_attention(
         UnshareableError: The layer asks for something else.
     """
     given = {name: v for name, v in options.items() if v is not None and name not in _HARMLESS}
-    window, softcap, sinks = (given.pop(n, None) for n in ("sliding_window", "softcap", "s_aux"))
+    softcap, sinks = given.pop("softcap", None), given.pop("s_aux", None)
+    if attention_mask is not None:
+        given.pop("sliding_window", None)  # it is in the mask, which is what others go by
     causal = given.pop("is_causal", True)
     odd = [name for name, v in given.items() if isinstance(v, torch.Tensor) or v not in (False, 0)]
     if not causal:
         odd.append("is_causal=False")
-    if attention_mask is not None:
-        odd.append("attention_mask")
-    if odd or len(query) != 1:
-        raise UnshareableError(f"its attention takes {', '.join(odd) or 'several rows'}")
+    if odd:
+        raise UnshareableError(f"its attention takes {', '.join(odd)}")
     packing = _current.get()
+    window = packing.window(attention_mask)
+    if {(len(x), x.shape[2]) for x in (query, key)} != {(1, len(packing.chunk.ids))}:
+        raise UnshareableError("its attention takes other tokens than those of a row")
     keys, values = packing.joined(key[0], value[0])
     how = Options(scaling, window, softcap, sinks)
     return packing.kernel(query[0], keys, values, packing, how).unsqueeze(0), None

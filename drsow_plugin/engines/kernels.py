@@ -10,7 +10,8 @@ import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
-from drsow_plugin.engines.attention import Options, Packing, UnshareableError
+from drsow_plugin.engines.attention import Options, Packing
+from drsow_plugin.engines.masks import UnshareableError
 from drsow_plugin.engines.tree import Run
 
 

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from drsow_plugin.engines.attention import UnshareableError
 from drsow_plugin.engines.budget import Budget, fitting_tokens
+from drsow_plugin.engines.masks import UnshareableError
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.padded import score_rows
 from drsow_plugin.engines.shared import score_tree

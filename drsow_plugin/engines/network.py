@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from drsow_plugin.engines.attention import Packing, packed
+from drsow_plugin.engines.scaling import Scaling, scaling_of
+from drsow_plugin.engines.tree import TokenTree
 from drsow_plugin.errors import ConfigError
+from drsow_plugin.records import TokenPair
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +77,9 @@ class Network:
             (rows, length, hidden size), in the model's dtype; where the model cannot be
             split, its logits, (rows, length, vocabulary).
         """
+        if self.scaling.by_length and ids.shape[1] > (self.scaling.long_from or 0):
+            # After a longer row its factors would stay; after a short one they start anew.
+            self._model(input_ids=ids[:1, :1], use_cache=False)
         if not self.splits:
             return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
         return self._body(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
@@ -89,6 +96,19 @@ class Network:
         Raises:
             UnshareableError: The model attends in a way that a tree cannot follow.
         """
+        packing.masks = self.masks.made
+        return self._attended(packing)
+
+    @cached_property
+    def masks(self) -> Packing:
+        """A row on its way through the body, from which the body's masks are known."""
+        row = TokenPair((1,), tuple(number % self.vocab_size for number in range(2, 20)))
+        packing = Packing(TokenTree([row]).chunk(len(row)), _unattended, kept=())
+        self._attended(packing)
+        return packing
+
+    @torch.inference_mode()
+    def _attended(self, packing: Packing) -> torch.Tensor:
         chunk = packing.chunk
         ids, positions = (
             torch.from_numpy(x).unsqueeze(0).to(self.device) for x in (chunk.ids, chunk.positions)
@@ -209,25 +229,9 @@ class Network:
                 self._body.forward = own
 
     @property
-    def long_from(self) -> int | None:
-        """How many tokens a row needs for the model to read a whole batch another way.
-
-        A model with LongRoPE, or dynamic scaling, chooses its position factors by the longest
-        row of a batch, so that rows on either side of this length must not share one.
-        """
-        config = self._model.config.get_text_config()
-        given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-        # One for all layers, or one for each kind of layer.
-        ropes = [given or {}, *(r for r in (given or {}).values() if isinstance(r, Mapping))]
-        limits = []
-        for rope in ropes:
-            kind = rope.get("rope_type") or rope.get("type")
-            if kind == "longrope":
-                own = getattr(config, "original_max_position_embeddings", None)
-                limits.append(own or rope.get("original_max_position_embeddings"))
-            elif kind == "dynamic":
-                limits.append(config.max_position_embeddings)
-        return min((limit for limit in limits if limit), default=None)
+    def scaling(self) -> Scaling:
+        """How the model stretches the positions of long rows."""
+        return scaling_of(self._model.config.get_text_config())
 
     @torch.inference_mode()
     def _check_causal(self) -> None:
@@ -261,6 +265,11 @@ class Network:
         except (AttributeError, TypeError, ValueError, IndexError):
             return False
         return bool(joined.shape == whole.shape and torch.allclose(joined, whole, 1e-2, 1e-2))
+
+
+def _unattended(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Attend to nothing; see :data:`~drsow_plugin.engines.attention.Kernel`."""
+    return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
 
 
 def _decoder(model: Any) -> Any:

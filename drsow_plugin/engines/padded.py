@@ -50,10 +50,12 @@ def _first_batch(
     """Return the longest rows that fit the budget together; always at least one."""
     length = len(pairs[waiting[0]]) - 1
     count = min(max(1, budget.tokens // max(1, length)), budget.rows)
-    limit = network.long_from
-    if limit is None or length <= limit:
+    scaling = network.scaling
+    if scaling.long_from is None or length <= scaling.long_from:
         return waiting[:count]
-    return [index for index in waiting[:count] if len(pairs[index]) - 1 > limit]
+    if scaling.by_length:
+        return waiting[:1]
+    return [index for index in waiting[:count] if len(pairs[index]) - 1 > scaling.long_from]
 
 
 def _score(network: Network, batch: Sequence[TokenPair]) -> list[list[float]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from drsow_plugin.engines import kernels
-from drsow_plugin.engines.attention import Kernel, KeyValue, Packing, UnshareableError
+from drsow_plugin.engines.attention import Kernel, KeyValue, Packing
+from drsow_plugin.engines.masks import UnshareableError
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.tree import TokenTree
 from drsow_plugin.records import TokenPair
@@ -22,6 +23,7 @@ _END = tuple(range(11, 21))
 _PROBE = [(*_B, *_A), (*_A, *_END), (*_A, 21, 11, 22, 13, 23, 15), (*_A[:3], *_B, 24, 25)]
 _NEIGHBOURS = [(*_B, *_A[::-1]), (*_A, *_END[:0:-1], 12), *_PROBE[2:]]
 _SAME = (2, 3)  # the rows that are in both
+_TRIED = max(map(len, _PROBE)) - 1  # tokens of the longest row
 _PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
 # In units of what one rounding of the model's input comes to …
 _MOST_DIFFERENCE, _MOST_INFLUENCE = 4.0, 0.5
@@ -81,6 +83,9 @@ def _difference(network: Network, kernel: Kernel) -> str:
     """Return in what packed rows differ from single ones; empty if they do not."""
     if not network.takes_positions:
         return "it is not told the positions of its tokens"
+    longest = network.masks.longest
+    if longest is not None and longest < _TRIED:
+        return "its mask is neither causal nor a window"
     packed = _probe(network, kernel, _PROBE)
     others = _probe(network, kernel, _NEIGHBOURS)
     for row, ids in enumerate(_PROBE):
@@ -127,10 +132,10 @@ def _rms(values: torch.Tensor) -> torch.Tensor:
 def _longest(network: Network) -> int | None:
     """Return the longest row that is known to be read as the probe was.
 
-    A window that the probe outgrew has been tried; rows longer than another are not shared.
+    Where a layer is given no mask, what it does in rows longer than a window is not known.
     """
-    tried = max(map(len, _PROBE)) - 1
-    limits = [window for window in network.windows if window >= tried]
-    if network.long_from is not None:
-        limits.append(network.long_from)
-    return min(limits, default=None)
+    masks = network.masks
+    limits = [masks.longest, network.scaling.long_from]
+    if None in masks.used:
+        limits += [window for window in network.windows if window >= _TRIED]
+    return min((limit for limit in limits if limit is not None), default=None)
