@@ -133,7 +133,7 @@ def test_candidates_become_pairs(strong: str, weak: str, select: Any) -> None:
         assert rewards[best] == max(rewards) == row["chosen_score"]
         assert row["chosen"] == turn(given["responses"][best])
         assert row["rejected"] == turn(given["responses"][other])
-        assert row["margin"] == rewards[best] - rewards[other] > 0
+        assert row["drsow_margin"] == rewards[best] - rewards[other] > 0
         if select == "best_vs_worst":
             assert rewards[other] == min(rewards)
 
@@ -193,7 +193,7 @@ def test_a_missing_candidate_leaves_the_others_to_be_paired(strong: str, weak: s
         first["drsow_rejected_index"],
     }
     assert second["drsow_status"].startswith("bad row: response 0: missing")
-    assert second["chosen"] is None and second["margin"] is None
+    assert second["chosen"] is None and second["drsow_margin"] is None
 
 
 def test_a_first_batch_without_any_value_does_not_fix_the_type(strong: str, weak: str) -> None:
@@ -230,7 +230,7 @@ def test_streams_and_formats_are_labelled_alike(strong: str, weak: str) -> None:
     [
         ([{"text": "a"}], "cannot be read as preference data"),
         ([{**pairs()[0], "drsow_margin": 1.0}], "columns that would be written: drsow_margin"),
-        ([{**candidates()[0], "margin": 1.0}], "columns that would be written: margin"),
+        ([{**candidates()[0], "chosen": "a"}], "columns that would be written: chosen"),
     ],
 )
 def test_columns_are_checked_before_weights_are_loaded(

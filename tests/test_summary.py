@@ -75,7 +75,7 @@ def test_candidates_are_compared_with_their_ratings() -> None:
         "drsow_chosen_index": [0, 0, 0, 0],
         "drsow_rejected_index": [1, 2, 1, 1],
         "drsow_status": ["partial: bad row: response 2: missing", "ok", "ok", "ok"],
-        "margin": [2.0, 1.0, 2.0, 2.0],
+        "drsow_margin": [2.0, 1.0, 2.0, 2.0],
     }
     ratings = [[9.0, 1.0, None], [1.0, 2.0, 8.0], [4.0, 4.0], None]
     summary = Summary(layout, LabelConfig())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+import torch
 import transformers as tf
 from click.testing import CliRunner
 from test_annotator import USER, WORDS, candidates, pairs, turn
@@ -55,14 +57,20 @@ def test_a_trainer_takes_a_step(tmp_path: Path, strong: str, weak: str, name: st
     )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] > 0
-    if name == "candidates":  # these have the column margin, which this trainer reads
+    if name != "candidates":
+        return
+    losses = []
+    for rows in (data, data.select_columns(["prompt", "chosen", "rejected"])):
         reward = tf.AutoModelForSequenceClassification.from_pretrained(strong, num_labels=1)
+        torch.nn.init.zeros_(reward.score.weight)
         reward.config.pad_token_id = tokenizer.pad_token_id
         ranking = RewardTrainer(
             model=reward,
             args=RewardConfig(**common),
-            train_dataset=data,
+            train_dataset=rows,
             processing_class=tokenizer,
         )
         ranking.train()
-        assert ranking.state.log_history[0]["loss"] > 0
+        losses.append(ranking.state.log_history[0]["loss"])
+    # Without a margin in the loss a model that rewards everything alike loses log 2.
+    assert losses == pytest.approx([math.log(2)] * 2, abs=1e-3)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from drsow_plugin.annotate.report import Report
 
-LABEL_VERSION = 1
+LABEL_VERSION = 2
 """Raised whenever the same rewards and options would give other columns."""
 
 

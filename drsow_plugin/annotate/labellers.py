@@ -126,6 +126,8 @@ class CandidateLabeller(Labeller):
             **{_plural(name): column.of_each() for name, column in self.per_response.items()},
             "chosen_index": Column(COUNT, "position of the chosen response in the list"),
             "rejected_index": Column(COUNT, "position of the rejected response in the list"),
+            # Under the plain name TRL's RewardTrainer would take it for the margin of its loss.
+            "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
         }
 
     def _written(self) -> Schema:
@@ -136,7 +138,6 @@ class CandidateLabeller(Labeller):
             "rejected": Column(shape, "the other response"),
             "chosen_score": Column(NUMBER, "reward of the chosen response, nats"),
             "rejected_score": Column(NUMBER, "reward of the rejected response, nats"),
-            "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
         }
 
     def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:

@@ -236,7 +236,7 @@ class Summary:
         chosen = values[f"{self._prefix}chosen_index"]
         rejected = values[f"{self._prefix}rejected_index"]
         longer = _compare(lengths[chosen], lengths[rejected])
-        self._count_pair(values["margin"], longer)
+        self._count_pair(values[f"{self._prefix}margin"], longer)
         if ratings is None:
             return
         better = _compare(ratings[chosen], ratings[rejected])
