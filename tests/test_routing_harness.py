@@ -108,13 +108,23 @@ def test_a_section_without_rows_counts_for_no_domain(
     assert {name: of["pairs"] for name, of in found.items()} == {"reasoning": 1}
 
 
-def test_caches_of_another_routing_are_refused(
+def test_another_routing_has_a_table_of_its_own_in_a_cache(
     strong: str, weak: str, plugin: str, tmp_path: Path
 ) -> None:
     cache = str(tmp_path / "cache.db")
-    CachingLM(DrSoWLM(strong=strong, weak=weak, router="mine", plugin=plugin), cache)
-    CachingLM(DrSoWLM(strong=strong, weak=weak, router="mine", plugin=plugin), cache)
-    with pytest.raises(ConfigError, match="another model, pair or policy"):
-        CachingLM(DrSoWLM(strong=strong, weak=weak), cache)
+    routed = {"router": "mine", "plugin": plugin}
+    first = CachingLM(DrSoWLM(strong=strong, weak=weak, **routed), cache).dbdict
+    again = CachingLM(DrSoWLM(strong=strong, weak=weak, **routed), cache).dbdict
+    other = CachingLM(DrSoWLM(strong=strong, weak=weak), cache).dbdict
+    first["row"] = 1.0
+    first.commit()
+    assert (again.get("row"), other.get("row")) == (1.0, None)
+    for table in (first, again, other):
+        table.close()
+
+
+def test_a_cache_is_refused_where_a_field_of_the_data_decides(
+    strong: str, weak: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="router=column goes by a field"):
         CachingLM(DrSoWLM(strong=strong, weak=weak, router="column"), str(tmp_path / "other.db"))
