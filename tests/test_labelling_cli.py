@@ -12,6 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from hub_server import TOKEN, HubServer
+from huggingface_hub import constants
 from test_annotator import candidates, pairs
 
 from drsow_plugin import Annotator, DrSoW
@@ -299,6 +300,16 @@ def test_publish_and_push(
     assert "is public" in wrong("annotate", file, "tester/two", "--push", *models)
     assert "no folder" in wrong("publish", file, "tester/one")
     assert "report.json" in wrong("publish", tmp_path / "cache", "tester/one")
+    dry = drsow("publish", out, "tester/one", "--dry-run", tmp_path / "card")
+    assert dry.exit_code == 0 and f"Wrote {tmp_path / 'card'}" in dry.stdout
+    assert (tmp_path / "card/README.md").is_file() and (
+        tmp_path / "card/drsow/margins.png"
+    ).is_file()
     monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 5)
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    for name in ("score", "from_config"):
+        monkeypatch.setattr(DrSoW, name, lambda *_a, **_k: pytest.fail("models were used"))
     assert "hf auth login" in wrong("annotate", file, "tester/three", "--push", *models)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    message = wrong("annotate", file, "tester/three", "--push", *models)
+    assert message.startswith("Error: Publishing needs a token")

@@ -21,6 +21,7 @@ from drsow_plugin import Report, publish
 from drsow_plugin.errors import ConfigError, DataError, HubError
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing import repository
+from drsow_plugin.publishing.publish import check_target
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(40)
 USERS = (
@@ -143,6 +144,45 @@ def test_a_refused_token_tells_what_to_do_and_is_not_tried_again(
     assert status in str(caught.value) and token not in str(caught.value)
     assert [r.path for r in server.requests].count("/api/repos/create") == 1
     assert not server.repositories
+
+
+def test_without_a_token_one_line_says_so_and_nothing_is_asked(
+    server: HubServer, data: datasets.Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    for call in (lambda: send(data), lambda: check_target(REPO)):
+        with pytest.raises(HubError, match=r"needs a token .*'hf auth login' or set HF_TOKEN"):
+            call()
+    assert not server.requests
+
+
+def test_a_dry_run_writes_the_card_that_publishing_would_and_sends_nothing(
+    server: HubServer, data: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "card"
+    with monkeypatch.context() as without:
+        without.delenv("HF_TOKEN")
+        without.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+        for _ in range(2):  # a former dry run may be written over
+            assert send(data, dry_run=folder, license="mit") == str(folder)
+    assert not server.requests
+    dry = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    send(data, license="mit")
+    sent = dict(server.repositories[REPO].files())
+    of_rows = {"data/train-00000-of-00001.parquet", "README.md"}
+    assert {n: c for n, c in sent.items() if n not in of_rows} == {
+        n: c for n, c in dry.items() if n != "README.md"
+    }
+    section = readmes.BEGIN.encode()
+    assert sent["README.md"].split(section)[1] == dry["README.md"].split(section)[1]
+    keys = {k: v for k, v in front(sent["README.md"]).items() if k not in readmes._BY_CLIENT}
+    assert front(dry["README.md"]) == keys
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    for other in (tmp_path / "mine", tmp_path / "mine" / "README.md"):
+        with pytest.raises(ConfigError, match="holds other things"):
+            send(data, dry_run=other)
 
 
 @pytest.mark.parametrize("conflict", [409, 412])

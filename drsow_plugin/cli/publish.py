@@ -14,6 +14,7 @@ from drsow_plugin.cli.options import CONTEXT
 @click.option("--branch", help="Branch to publish on, made where it is missing. [the main one]")
 @click.option("--license", help="Licence of the data, as the Hub knows it, such as cc-by-4.0.")
 @click.option("--language", multiple=True, help="Language of the texts, such as en; repeatable.")
+@click.option("--dry-run", metavar="DIR", help="Write the card into DIR and send nothing.")
 def publish(
     folder: str,
     repo_id: str,
@@ -21,21 +22,23 @@ def publish(
     branch: str | None,
     license: str | None,
     language: tuple[str, ...],
+    dry_run: str | None,
 ) -> None:
     """Publish what 'drsow annotate' wrote into FOLDER as ORG/NAME on the Hub.
 
     The rows go first, then a card that says how they were made, merged into the README that is
     there. An interrupted upload can be repeated. Log in with 'hf auth login' first, or set
-    HF_TOKEN.
+    HF_TOKEN; a dry run needs neither.
     """
     from drsow_plugin.publishing.publish import publish as send
 
-    url = send(
+    where = send(
         folder,
         repo_id,
         private=not public,
         revision=branch,
         license=license,
         language=list(language) or None,
+        dry_run=dry_run,
     )
-    click.echo(f"Published {url}")
+    click.echo(f"Wrote {where}" if dry_run else f"Published {where}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -39,6 +40,7 @@ class PublishOptions(TypedDict, total=False):
     token: str | None
     license: str | None
     language: str | Sequence[str] | None
+    dry_run: str | Path | None
 
 
 def publish(
@@ -62,11 +64,12 @@ def publish(
         **options: ``private`` (create a private repository, and refuse one that is public;
             the default), ``revision`` (the branch to publish on, created where it is
             missing), ``token`` (with write access; by default that of ``hf auth login``),
-            ``license`` (as the Hub knows it, such as ``cc-by-4.0``) and ``language`` (code or
-            codes, such as ``en``).
+            ``license`` (as the Hub knows it, such as ``cc-by-4.0``), ``language`` (code or
+            codes, such as ``en``) and ``dry_run`` (a new folder, or one of a former dry run:
+            the card of a new repository and its files are written there, and nothing is sent).
 
     Returns:
-        The address of the data set's page.
+        The address of the data set's page, or the folder of a dry run.
 
     Raises:
         ConfigError: An argument is wrong.
@@ -82,31 +85,73 @@ def publish(
             "annotate.run(…), or report=annotate.report_on(rows) after rows.map(annotate, …)."
         )
     rows = _check(data, repo_id)
+    if folder := options.get("dry_run"):
+        return _write_card(Path(folder).expanduser(), _card(data, repo_id, report, options))
     token = options.get("token")
     repository = Repository(open_api(token), repo_id, options.get("revision"), token)
     address = repository.open(private=options.get("private", True))
     before, _ = repository.readme()
     readme.check(before)
+    made = _card(data, repository.repo_id, report, options, repository.secret)
     repository.push(data, next(iter(rows)))
     _log.info("Uploaded %d rows to %s.", sum(rows.values()), address)
+    repository.write_card(
+        lambda now: readme.merge(readme.restore(before, now), made.section, made.metadata),
+        {f"{card.FOLDER}/{name}": content for name, content in made.files.items()},
+    )
+    return address
 
-    values = without_places(without_tokens(report.values, repository.secret))
+
+@dataclass(frozen=True)
+class _Card:
+    """What is written beside the rows: a section and keys of the README, and files by name."""
+
+    section: str
+    metadata: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def _card(
+    data: Dataset | DatasetDict,
+    repo_id: str,
+    report: Report,
+    options: PublishOptions,
+    secret: str | None = None,
+) -> _Card:
+    """Return the card of checked data; without anything that looks like a token or a local path."""
+    values = without_places(without_tokens(report.values, secret))
     splits = data if isinstance(data, Mapping) else {"": data}
     published = card.Published(
-        repo_id=repository.repo_id,
-        rows=rows,
+        repo_id=repo_id,
+        rows=_check(data, repo_id),
         columns=next(iter(splits.values())).column_names,
         pictures=sorted(report.pictures),
         revision=options.get("revision"),
     )
-    section = card.render_section(values, published)
-    metadata = front_matter(values, published, options)
-    files = report.with_values(**values).files()
-    repository.write_card(
-        lambda now: readme.merge(readme.restore(before, now), section, metadata),
-        {f"{card.FOLDER}/{name}": content for name, content in files.items()},
+    return _Card(
+        card.render_section(values, published),
+        front_matter(values, published, options),
+        report.with_values(**values).files(),
     )
-    return address
+
+
+def _write_card(folder: Path, made: _Card) -> str:
+    """Write a card into a folder as it would stand in a new repository; return the folder."""
+    ours = folder / card.FOLDER
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not ours.is_dir()):
+        raise ConfigError(
+            f"The dry run's {str(folder)!r} holds other things. Give a new or empty folder, or "
+            "that of a former dry run."
+        )
+    try:
+        ours.mkdir(parents=True, exist_ok=True)
+        for name, content in made.files.items():
+            (ours / name).write_bytes(content)
+        merged = readme.merge("", made.section, made.metadata)
+        (folder / "README.md").write_text(merged, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
+    return str(folder)
 
 
 def check_target(repo_id: str, *, private: bool = True, token: str | None = None) -> None:

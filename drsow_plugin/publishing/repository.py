@@ -59,6 +59,7 @@ class Repository:
 
     def open(self, *, private: bool) -> str:
         """Create the repository and the branch where they are missing; return its address."""
+        self._require_token()
         url = self._try(
             lambda: self.api.create_repo(
                 self.repo_id, repo_type="dataset", private=private, exist_ok=True
@@ -80,6 +81,7 @@ class Repository:
         """Check that somebody is logged in and that a repository there would be used."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
+        self._require_token()
         self._try(self.api.whoami)
 
         def look() -> Any:
@@ -89,6 +91,13 @@ class Repository:
                 return None
 
         self._require_private(private, self._try(look))
+
+    def _require_token(self) -> None:
+        if not self.secret:
+            raise HubError(
+                "Publishing needs a token of the Hugging Face Hub, and there is none. "
+                f"{_WHAT_TO_DO[401]}"
+            )
 
     def _require_private(self, private: bool, info: Any) -> None:
         if private and info is not None and not info.private:
