@@ -1,38 +1,122 @@
-"""Where this package keeps files of its own."""
+"""Where this package keeps files of its own, and how runs stay out of each other's way."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from drsow_plugin.errors import ConfigError, StorageError
 
 UNFINISHED = "writing-"
 """What the names of files and folders begin with that are not whole yet."""
 
+_LOCK = "lock"
+# Without a lock it was left by a run that was killed within the instant between the two.
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be had again: ``DRSOW_CACHE``, or ``~/.cache/drsow``."""
-    configured = os.environ.get("DRSOW_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "drsow"
+def cache_folder(chosen: str | None = None) -> Path:
+    """Return the folder for what can be had again: ``DRSOW_CACHE``, or ``~/.cache/drsow``.
 
+    Args:
+        chosen: Another, where one was given.
 
-def open_folder(path: Path) -> Path:
-    """Make a folder if it is not there, and remove what killed runs left half written in it.
-
-    Only what nobody has touched for a day: another run may be at work there.
+    Raises:
+        ConfigError: It is no folder that can be read, or there is none and it cannot be made.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    for left in path.glob(f"{UNFINISHED}*"):
-        try:
-            if time.time() - left.stat().st_mtime < _ABANDONED_AFTER_S:
-                continue
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink()
-        except FileNotFoundError:
-            continue  # another run was faster
+    name = chosen or os.environ.get("DRSOW_CACHE") or "~/.cache/drsow"
+    try:
+        path = Path(name).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+        os.scandir(path).close()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"The cache folder {name!r} cannot be used: {reason(error)}. Name a folder that can be "
+            "read and written, with DRSOW_CACHE or, to label data, cache_dir."
+        ) from error
     return path
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without the path and the number of an error of the system."""
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+@contextmanager
+def storage_errors(what: str, advice: str) -> Iterator[None]:
+    """Tell in one line what could not be read or written, and what to do.
+
+    Raises:
+        StorageError: The system refused, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{what}: {reason(error)}. {advice}") from error
+
+
+@contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """Make a folder, inside of another, for what is not whole yet; it goes at the end.
+
+    Killed runs leave theirs, which go here. Those of live runs are locked, and stay.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    path, lock = _locked(folder)
+    try:
+        yield path
+    finally:
+        lock.release()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _locked(folder: Path) -> tuple[Path, FileLock]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+        lock = FileLock(path / _LOCK)
+        with suppress(FileNotFoundError):
+            lock.acquire()
+            if (path / _LOCK).is_file():
+                return path, lock
+            lock.release()
+        # Another run, that cleans up, was faster than the lock.
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed runs left half written in a folder, as far as that is allowed."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with suppress(OSError, Timeout):
+            if (left / _LOCK).is_file() and not left.is_symlink():
+                with FileLock(left / _LOCK, timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+            elif time.time() - left.lstat().st_mtime > _ABANDONED_AFTER_S:
+                _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a live run writes into a folder."""
+    for left in folder.glob(f"{UNFINISHED}*/{_LOCK}"):
+        try:
+            with FileLock(left, timeout=0):
+                pass
+        except (OSError, Timeout):
+            return True
+    return False

@@ -8,8 +8,10 @@
     ├── DataError               a prompt, a response or a data set is wrong
     │   ├── OverflowLengthError a row is longer than ``max_length``
     │   └── TemplateError       a chat template cannot render a conversation
-    └── EngineError             the model failed while scoring
-        └── NonFiniteError      a log-prob came out as NaN or infinite
+    ├── EngineError             the model failed while scoring
+    │   └── NonFiniteError      a log-prob came out as NaN or infinite
+    └── StorageError            files cannot be read or written: no room, no permission
+    Interrupted                 Ctrl-C or a signal ended a run; what is finished is kept
 
 Each message says what was wrong, what was got and what to do.
 """
@@ -71,6 +73,14 @@ class NonFiniteError(EngineError):
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
         self.index = index
+
+
+class StorageError(DrSoWError):
+    """Files cannot be read or written: the disk is full, or the system forbids it."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a signal ended a run; the text says what is kept."""
 
 
 def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:

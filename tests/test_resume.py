@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from test_annotator import candidates, pairs
 from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, Reward
 from drsow_plugin.annotate import shards, workers
 from drsow_plugin.annotate.rows import Item
-from drsow_plugin.annotate.shards import Shards
+from drsow_plugin.annotate.shards import open_shards
 
 POINTS = 20
 
@@ -121,24 +120,15 @@ def test_a_damaged_file_is_scored_again(
     assert len(scored) == 6
 
 
-def test_what_killed_runs_left_half_written_goes_after_a_day(tmp_path: Path) -> None:
-    for name, hours in (("writing-old", 25), ("writing-new", 1), ("whole", 50)):
-        (tmp_path / name).mkdir()
-        then = time.time() - 3600 * hours
-        os.utime(tmp_path / name, (then, then))
-    Shards(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"writing-new", "whole"}
-
-
 def test_what_failed_for_want_of_memory_is_not_kept(tmp_path: Path) -> None:
     item = Item(({"role": "user", "content": "q"},), ("a", None))
     fine = Reward(1.0, -1.0, -2.0, 1, 1, notes=("a note",), strong_token_logprobs=(-1.0,))
     failed = dataclasses.replace(fine, reward=None, reason="out of memory: strong: …")
-    done = Shards(tmp_path)
-    done.save([item], [[failed, None]])
-    assert done.load([item]) is None
-    done.save([item], [[fine, None]])
-    assert done.load([item]) == [[fine, None]]
+    with open_shards(tmp_path, "sum") as done:
+        done.save([item], [[failed, None]])
+        assert done.load([item]) is None
+        done.save([item], [[fine, None]])
+        assert done.load([item]) == [[fine, None]]
 
 
 def test_all_of_a_reward_is_kept() -> None:

@@ -30,6 +30,7 @@ from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.records import Reduction
 from drsow_plugin.reward import DrSoW
 from drsow_plugin.routing_config import RoutingConfig
 
@@ -218,10 +219,12 @@ class Annotator:
             DataError: The columns are of no known kind, or a row cannot be scored and
                 ``on_error`` is ``raise``.
             EngineError: The models failed. Finished work is kept.
+            StorageError: There is no room left, or files cannot be written. Likewise.
+            Interrupted: Ctrl-C or a signal came. Likewise.
         """
         from drsow_plugin.annotate.runner import Folders, run
 
-        root = Path(cache_dir).expanduser() if cache_dir else cache_folder()
+        root = cache_folder(cache_dir)
         folders = Folders(root / "scores" / self.work_key[:32], Path(rows_dir or root / "labelled"))
         labelled, self.report = run(
             *(self, data, num_proc, folders), keep_unusable=keep_unusable, shard_rows=shard_rows
@@ -260,6 +263,11 @@ class Annotator:
     def routing(self) -> RoutingConfig:
         """How prompts are sent to domains."""
         return self._pair.routing
+
+    @property
+    def reduction(self) -> Reduction:
+        """How a reward is made from two log-probs."""
+        return self._pair.scoring.reduction
 
     def describe(self) -> dict[str, Any]:
         """Return the pair and the policies, as plain values; see :meth:`DrSoW.describe`."""

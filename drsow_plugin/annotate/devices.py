@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from drsow_plugin.config import SIDES, PairConfig
-from drsow_plugin.errors import EngineError
+from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.model_config import ModelConfig
+from drsow_plugin.values import parse_positive
 
 
 def place(pair: PairConfig, rank: int) -> PairConfig:
@@ -46,3 +48,21 @@ def device_names() -> list[str]:
     kind = torch.accelerator.current_accelerator()
     count = torch.accelerator.device_count()
     return [f"{kind.type}:{index}" for index in range(count)] if kind else []
+
+
+def parse_processes(value: object) -> int:
+    """Return how many processes score, 1 for ``None``.
+
+    Raises:
+        ConfigError: It is no whole number of at least 1, or of more than could be at work at once.
+    """
+    asked = parse_positive("num_proc", value) or 1
+    if asked == 1:
+        return asked
+    processors, devices = os.cpu_count() or 1, len(device_names())
+    if asked > max(processors, devices):
+        raise ConfigError(
+            f"num_proc={asked}: each process holds both models, and this machine has {processors} "
+            f"processors and {devices} GPUs. Give at most {max(processors, devices)}."
+        )
+    return asked

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -15,18 +15,19 @@ import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
 from drsow_plugin.annotate.columns import OK, PARTIAL
+from drsow_plugin.annotate.devices import parse_processes
 from drsow_plugin.annotate.labeller import Labeller
 from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import Layout, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.rows import read_rows
-from drsow_plugin.annotate.shards import Shards
+from drsow_plugin.annotate.shards import Shards, open_shards
 from drsow_plugin.annotate.summary import Summary
 from drsow_plugin.annotate.tables import labelled_table
-from drsow_plugin.annotate.workers import Shard, score_here, score_in_processes
-from drsow_plugin.cache import UNFINISHED, open_folder
-from drsow_plugin.errors import DataError
+from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
+from drsow_plugin.cache import storage_errors, unfinished
+from drsow_plugin.errors import DataError, Interrupted
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
 from drsow_plugin.values import parse_positive
@@ -66,7 +67,7 @@ def run(
     shard_rows: int,
 ) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
     """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
-    processes = parse_positive("num_proc", num_proc) or 1
+    processes = parse_processes(num_proc)
     size = parse_positive("shard_rows", shard_rows) or 1
     several = isinstance(data, Mapping)
     named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
@@ -76,22 +77,8 @@ def run(
     kinds = {split.name: split.labeller.layout.kind for split in splits}
     if len(set(kinds.values())) > 1:
         raise DataError(f"The splits are of different kinds: {kinds}. Label them one by one.")
-    done = Shards(folders.scores)
-    finished: dict[str, datasets.Dataset] = {}
-    summaries: dict[str, Summary] = {}
-    for split in splits:
-        summary = Summary(split.labeller.layout, annotator.config)
-        progress = RowProgress(split.rows, f"drsow: {split.name}")
-        try:
-            scored = (
-                score_here(annotator, split.shards, done, progress)
-                if processes == 1
-                else score_in_processes(annotator, split.shards, done, progress, processes)
-            )
-            finished[split.name] = _write(split, scored, summary, folders.rows, keep_unusable)
-        finally:
-            progress.close()
-        summaries[split.name] = summary
+    run = _Run(annotator, folders, keep_unusable, _count_shards(splits, size))
+    finished, summaries = run.label(splits, min(processes, run.shards or processes))
     if not any(len(split) for split in finished.values()):
         dropped = {name: summary.describe()["dropped"] for name, summary in summaries.items()}
         raise DataError(
@@ -103,6 +90,69 @@ def run(
     if several:
         return datasets.DatasetDict(finished), report
     return next(iter(finished.values())), report
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run needs to know; ``shards`` is how many there are, or ``None``."""
+
+    annotator: Annotator
+    folders: Folders
+    keep_unusable: bool
+    shards: int | None
+
+    def label(
+        self, splits: Sequence[_Split], processes: int
+    ) -> tuple[dict[str, datasets.Dataset], dict[str, Summary]]:
+        """Return the labelled splits and what came out.
+
+        Raises:
+            Interrupted: Ctrl-C or a signal came.
+        """
+        finished: dict[str, datasets.Dataset] = {}
+        summaries: dict[str, Summary] = {}
+        with open_shards(self.folders.scores, self.annotator.reduction) as done:
+            try:
+                for split in splits:
+                    summaries[split.name] = Summary(split.labeller.layout, self.annotator.config)
+                    finished[split.name] = self._split(
+                        split, done, processes, summaries[split.name]
+                    )
+            except KeyboardInterrupt:
+                of = "" if self.shards is None else f" of {self.shards}"
+                raise Interrupted(
+                    f"{done.kept}{of} shards are kept; the same run goes on from there"
+                ) from None
+        return finished, summaries
+
+    def _split(
+        self, split: _Split, done: Shards, processes: int, summary: Summary
+    ) -> datasets.Dataset:
+        progress = RowProgress(split.rows, f"drsow: {split.name}")
+        scored = (
+            score_here(self.annotator, split.shards, done, progress)
+            if processes == 1
+            else score_in_processes(self.annotator, split.shards, done, progress, processes)
+        )
+        try:
+            return _write(split, self._tables(split, scored, summary), self.folders.rows)
+        finally:
+            scored.close()  # ends processes that are at work still
+            progress.close()
+
+    def _tables(
+        self, split: _Split, scored: Iterable[Scored], summary: Summary
+    ) -> Iterator[pa.Table]:
+        for shard, rewards in scored:
+            labels = split.labeller.label(shard.values, shard.items, rewards)
+            summary.add(shard.values, labels.columns, labels.usable)
+            table = labelled_table(shard.table, labels, split.labeller)
+            yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
+
+
+def _count_shards(splits: Sequence[_Split], size: int) -> int | None:
+    rows = [split.rows for split in splits if split.rows is not None]
+    return sum(-(-count // size) for count in rows) if len(rows) == len(splits) else None
 
 
 def report_on(annotator: Annotator, data: Any) -> Report:
@@ -198,26 +248,26 @@ def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shar
         first_row += len(part)
 
 
-def _write(
-    split: _Split,
-    scored: Iterator[Any],
-    summary: Summary,
-    folder: Path,
-    keep_unusable: bool,
-) -> datasets.Dataset:
+def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.Dataset:
     """Write the labelled rows as they come and return them as a data set on disk."""
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=open_folder(folder)) as temporary:
-        path = Path(temporary) / "rows.arrow"
-        with ArrowWriter(features=split.features, path=str(path)) as writer:
-            for shard, rewards in scored:
-                labels = split.labeller.label(shard.values, shard.items, rewards)
-                summary.add(shard.values, labels.columns, labels.usable)
-                table = labelled_table(shard.table, labels, split.labeller)
-                if not keep_unusable:
-                    table = table.filter(pa.array(labels.usable))
+
+    def trouble() -> AbstractContextManager[None]:
+        return storage_errors(
+            f"Labelled rows cannot be written into {folder}",
+            "Scores are kept: make room, or name another folder, and run again.",
+        )
+
+    with ExitStack() as stack:
+        with trouble():
+            path = stack.enter_context(unfinished(folder)) / "rows.arrow"
+            writer = ArrowWriter(features=split.features, path=str(path))
+            stack.enter_context(writer)
+        for table in tables:
+            with trouble():
                 writer.write_table(table)
+        with trouble():
             writer.finalize()
-        # Named by what is in it: a later run never changes a file that a data set reads.
-        final = folder / f"{file_sha256(path)[:32]}.arrow"
-        path.replace(final)
+            # Named by what is in it: a later run never changes a file that a data set reads.
+            final = folder / f"{file_sha256(path)[:32]}.arrow"
+            path.replace(final)
     return datasets.Dataset.from_file(str(final), split=datasets.NamedSplit(split.name))

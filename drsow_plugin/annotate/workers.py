@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.annotate.rows import Item, Rewards
@@ -43,15 +44,17 @@ class Shard:
 
 
 Scored = tuple[Shard, Rewards]
+_Pending = Future[tuple[Rewards, int]] | Rewards
 
 
 def score_here(
     annotator: Annotator, shards: Iterable[Shard], done: Shards, progress: RowProgress
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Yield each shard with its rewards, in order; what is finished is taken from disk."""
     for shard in shards:
         rewards = done.load(shard.items)
         if rewards is None:
+            done.check_writable()
             rewards = annotator.rewards(
                 shard.items,
                 first_row=shard.first_row,
@@ -68,7 +71,7 @@ def score_in_processes(
     done: Shards,
     progress: RowProgress,
     num_proc: int,
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Yield each shard with its rewards, in order, scored in ``num_proc`` processes.
 
     Raises:
@@ -79,18 +82,24 @@ def score_in_processes(
     for rank in range(num_proc):
         ranks.put(rank)
     threads = max(1, (os.cpu_count() or 1) // num_proc)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        num_proc, context, initializer=_start, initargs=(annotator, ranks, done.folder, threads)
+        num_proc, context, initializer=_start, initargs=(annotator, ranks, done, threads)
     )
-    waiting: deque[tuple[Shard, Future[tuple[Rewards, int]] | Rewards]] = deque()
+    waiting: deque[tuple[Shard, _Pending]] = deque()
+
     try:
         for shard in shards:
-            found = done.load(shard.items)
-            waiting.append((shard, found or pool.submit(_score, shard.items, shard.first_row)))
+            waiting.append((shard, _submit(pool, shard, done)))
             while len(waiting) > 2 * num_proc:
-                yield _next(waiting, progress)
+                yield _next(waiting, done, progress)
         while waiting:
-            yield _next(waiting, progress)
+            yield _next(waiting, done, progress)
+    except (KeyboardInterrupt, GeneratorExit):
+        done.kept += sum(_is_kept(pending) for _, pending in waiting)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     except BrokenProcessPool as error:
         raise EngineError(
             "A process that scored rows died: for want of memory (then use fewer processes or a "
@@ -101,13 +110,43 @@ def score_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _next(
-    waiting: deque[tuple[Shard, Future[tuple[Rewards, int]] | Rewards]], progress: RowProgress
-) -> Scored:
-    shard, pending = waiting.popleft()
+def _submit(pool: ProcessPoolExecutor, shard: Shard, done: Shards) -> _Pending:
+    found = done.load(shard.items)
+    if found is not None:
+        return found
+    done.check_writable()
+    with _without_interrupts():
+        return pool.submit(_score, shard.items, shard.first_row)
+
+
+def _next(waiting: deque[tuple[Shard, _Pending]], done: Shards, progress: RowProgress) -> Scored:
+    shard, pending = waiting[0]
     rewards, tokens = pending.result() if isinstance(pending, Future) else (pending, 0)
+    waiting.popleft()
+    done.kept += isinstance(pending, Future)
     progress.finish(len(shard.items), tokens)
     return shard, rewards
+
+
+def _is_kept(pending: _Pending) -> bool:
+    """Tell whether rewards were scored, and saved, in another process."""
+    return isinstance(pending, Future) and pending.done() and not pending.exception()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let processes that are started here be deaf to Ctrl-C: this one ends them.
+
+    They get it too, in the middle of whatever they do, and each would show a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # In a process of its own
@@ -115,12 +154,12 @@ def _next(
 _mine: dict[str, Any] = {}
 
 
-def _start(annotator: Annotator, ranks: Any, folder: Path, threads: int) -> None:
+def _start(annotator: Annotator, ranks: Any, done: Shards, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mine.update(annotator=annotator, rank=ranks.get(), done=Shards(folder))
+    _mine.update(annotator=annotator, rank=ranks.get(), done=done)
 
 
 def _end_with_parent() -> None:

@@ -13,6 +13,7 @@ from drsow_plugin.cli.annotate import annotate
 from drsow_plugin.cli.plugins import domains, plugins, route
 from drsow_plugin.cli.publish import publish
 from drsow_plugin.cli.score import score
+from drsow_plugin.cli.signals import signals_told
 from drsow_plugin.errors import DrSoWError
 from drsow_plugin.printable import printable
 
@@ -24,13 +25,14 @@ _PTH_LINE = (
 
 
 class _Group(click.Group):
-    """Shows this package's errors without a traceback, with exit status 1."""
+    """Shows this package's errors, and signals, without a traceback; status 1, or 128 + number."""
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except DrSoWError as error:
-            raise click.ClickException(printable(str(error), lines=True)) from error
+        with signals_told():
+            try:
+                return super().invoke(ctx)
+            except DrSoWError as error:
+                raise click.ClickException(printable(str(error), lines=True)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

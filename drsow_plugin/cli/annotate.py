@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
-from drsow_plugin.cache import UNFINISHED, cache_folder, open_folder
+from drsow_plugin.cache import cache_folder, unfinished
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
@@ -81,15 +80,14 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     data = load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA})
     output.check(data)
     annotator = Annotator(**options)
-    folder = open_folder(cache_folder())
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as rows_dir:
+    with unfinished(cache_folder()) as rows_dir:
         labelled = annotator.run(
             data,
             num_proc=processes,
             keep_unusable=keep,
             shard_rows=shard_rows,
             cache_dir=ours.get("cache_dir"),
-            rows_dir=rows_dir,
+            rows_dir=str(rows_dir),
         )
         assert annotator.report is not None
         report = _complete(annotator.report, inputs, output.name, ours)

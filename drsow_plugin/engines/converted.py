@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from drsow_plugin.cache import UNFINISHED, cache_folder, open_folder
+from drsow_plugin.cache import cache_folder, unfinished
 from drsow_plugin.engines.sources import Source, translated_errors
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import file_sha256, sha256_of
@@ -64,7 +63,7 @@ def _copy(source: Source, path: Path, part: Part) -> Source:
     versions = "-".join(metadata.version(name) for name in ("transformers", "gguf"))
     folder = cache_folder() / "converted" / f"{sha256[:32]}-{versions}-{_FORMAT}-{part}"
     try:
-        open_folder(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_whole(folder):
                 tell(f"reading the {part} of {path.name} once; a copy is kept in {folder.parent}")
@@ -80,8 +79,8 @@ def _copy(source: Source, path: Path, part: Part) -> Source:
 
 def _make(folder: Path, write: Callable[[Path], None]) -> None:
     """Write a copy, whole or not at all."""
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as temporary:
-        into = Path(temporary) / folder.name
+    with unfinished(folder.parent) as temporary:
+        into = temporary / folder.name
         into.mkdir()
         write(into)
         hashes = {path.name: sha256_of(path) for path in sorted(into.iterdir())}
