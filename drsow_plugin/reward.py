@@ -162,6 +162,7 @@ class DrSoW:
         Raises:
             DataError: A row is not what it should be, or too long (``overflow="error"``).
             NonFiniteError: A log-prob came out as NaN or infinite; names the row.
+            EngineError: A model failed, or its files were changed since the pair was opened.
             PluginError: The router failed.
         """
         if on_error not in get_args(OnError):
@@ -179,7 +180,23 @@ class DrSoW:
             again = self._scored(rows, close, work)
             for index in close:
                 rewards[index] = refined(rewards[index], again[index])
+        self.check_files()
         return rewards
+
+    def check_files(self) -> None:
+        """Check that the models' files are those that were there when the pair was opened.
+
+        :meth:`score` does so before it returns. Sizes and times of the files decide, and
+        hashes where these cannot.
+
+        Raises:
+            EngineError: A file was changed, removed or added.
+        """
+        sides = [*self._sides.values(), *self._exact_sides.values()]
+        if self._router_model is not None:
+            sides.append(self._router_model.side)
+        for side in sides:
+            side.check_files()
 
     def _scored(self, rows: Sequence[Row], indices: Sequence[int], work: _Work) -> list[Reward]:
         """Return the rewards of all rows, of which only some are scored."""

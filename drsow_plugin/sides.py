@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from drsow_plugin.engines import Engine
 from drsow_plugin.engines.converted import loads_fast
@@ -14,22 +15,20 @@ from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.sources import (
     Source,
-    adapter_identity,
-    identity,
+    find_adapter,
     load_config,
     load_tokenizer,
     locate,
     read_template,
 )
-from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
+from drsow_plugin.errors import ConfigError, DataError
+from drsow_plugin.fitting import fitted
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.identity import Files, describe_files, tokenizer_sha256
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.records import Message, Scoring, TokenPair
 from drsow_plugin.residency import Shared, weight_bytes
 from drsow_plugin.tokens import Renderer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Side:
         self._config = config
         self._device = resolve_device(name, self._config)
         self._source: Source = locate(name, self._config)
+        self._look_at_files()
         key = replace(self._files_key(), tokenizer=self._config.tokenizer)
         if key not in shared.read:
             where = partial(loads_fast, name, self._config, self._source)
@@ -86,9 +86,31 @@ class Side:
             self.renderer = Renderer(self.tokenizer, self.template, end_of_turn=scoring.end_of_turn)
         except ConfigError as error:
             raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
-        self._adapter = adapter_identity(name, self._config)
         self._vocab_size = int(self._hf_config.get_text_config().vocab_size)
         self.max_length = self._length_limit()
+
+    def _look_at_files(self) -> None:
+        """Look at the files of model and adapter, before anything is read from them."""
+        name, config, source = self.name, self._config, self._source
+        self._files = self._adapter_files = self._adapter = None
+        if source.local:
+            label = f"{name}={config.source!r}"
+            self._files = Files(label, Path(source.name), source.gguf_file)
+        adapter = find_adapter(name, config)
+        if isinstance(adapter, Path):
+            self._adapter_files = Files(f"{name}_adapter={config.adapter!r}", adapter)
+        if adapter is not None:
+            self._adapter = describe_files(self._adapter_files, str(adapter))
+
+    def check_files(self) -> None:
+        """Check that the files of model and adapter are those that were there at first.
+
+        Raises:
+            EngineError: One was changed, removed or added.
+        """
+        for files in (self._files, self._adapter_files):
+            if files is not None:
+                files.check()
 
     def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
         """Return one row as token ids that fit the model, or with the reason why not.
@@ -125,7 +147,7 @@ class Side:
 
     def _tokenisation(self) -> tuple[object, ...]:
         return (
-            *(self.template, _tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
+            *(self.template, tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
             *(self.max_length, self._vocab_size, self._scoring),
         )
 
@@ -141,7 +163,7 @@ class Side:
             return pair
         start = pair.prompt_ids[:1] if pair.prompt_ids[0] == self.tokenizer.bos_token_id else ()
         where = f"{where}, {self.name} model"
-        return _overflow(pair, self.max_length, self._scoring, where, start)
+        return fitted(pair, self.max_length, self._scoring, where, start)
 
     @property
     def engine(self) -> Engine:
@@ -175,7 +197,8 @@ class Side:
         if weights is None:
             weights = Weights(self.name, self._config, self._source)
         if self._config.adapter is not None:
-            weights.add_adapter(self.name, self._config)
+            weights.add_adapter(self.name, self.pinned_config)
+        self.check_files()  # before hours of work, not only after it
         return weights, LocalEngine(
             weights.network,
             weights.sharing,
@@ -201,11 +224,10 @@ class Side:
     def _identity(self) -> tuple[object, ...]:
         """Return what decides the log-probs; not where they are computed, nor how it is spelled."""
         config = self._config
-        revision = self._commit or config.revision
         return (
-            *(self._source, revision, config.quantization, config.attn_implementation),
+            *(self._source, config.quantization, config.attn_implementation),
             *(resolve_dtype(config, self._device), json.dumps(self._adapter, sort_keys=True)),
-            *(self.template, self.tokenizer.bos_token_id, _tokenizer_sha256(self.tokenizer)),
+            *(self.template, self.tokenizer.bos_token_id, tokenizer_sha256(self.tokenizer)),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -242,27 +264,22 @@ class Side:
 
     def _content(self) -> dict[str, Any]:
         return {
-            **identity(self._source, self._commit),
+            **describe_files(self._files, self._source.commit),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": self.dtype,
             "adapter_identity": self._adapter,
-            "tokenizer_sha256": _tokenizer_sha256(self.tokenizer),
+            "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
             "max_length": self.max_length,
             "template_sha256": self.template and text_sha256(self.template),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
         }
 
     @property
-    def _commit(self) -> str | None:
-        """The commit of a Hub model."""
-        return getattr(self._hf_config, "_commit_hash", None)
-
-    @property
     def pinned_config(self) -> ModelConfig:
         """The configuration with the revision of a Hub model replaced by its commit."""
         pinned = self._config
-        if not self._source.local and self._commit:
-            pinned = replace(pinned, revision=self._commit)
+        if self._source.commit:
+            pinned = replace(pinned, revision=self._source.commit)
         if self._adapter is not None and self._adapter_is_remote:
             pinned = replace(pinned, adapter_revision=self._adapter["revision"])
         return pinned
@@ -279,33 +296,3 @@ class Side:
                 f"({own} tokens). Give at most {own}."
             )
         return asked
-
-
-def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        return text_sha256(backend.to_str())
-    specials = [str(token) for token in tokenizer.all_special_tokens]
-    return text_sha256(json.dumps([tokenizer.get_vocab(), specials], sort_keys=True))
-
-
-def _overflow(
-    pair: TokenPair, limit: int, scoring: Scoring, where: str, start: tuple[int, ...]
-) -> TokenPair | OverflowLengthError:
-    """Apply the overflow policy to a row longer than ``limit``; ``start`` (BOS) is never cut."""
-    size = (
-        f"{len(pair.prompt_ids)} prompt + {len(pair.response_ids)} response tokens are more "
-        f"than max_length {limit}"
-    )
-    if scoring.overflow == "error":
-        return OverflowLengthError(
-            f"{where}: {size}. Set overflow=skip to leave such rows without a reward, or "
-            "overflow=truncate_prompt to cut the prompt from the left."
-        )
-    if scoring.overflow == "skip":
-        return replace(pair, reason=size)
-    room = limit - len(pair.response_ids) - len(start)
-    if room < 1:
-        return replace(pair, reason=f"{size}, even without the prompt")
-    cut = len(pair.prompt_ids) - room - len(start)
-    return replace(pair, prompt_ids=start + pair.prompt_ids[-room:], truncated=cut)

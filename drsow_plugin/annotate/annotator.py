@@ -28,7 +28,7 @@ from drsow_plugin.annotate.rows import Item, Rewards, read_rows
 from drsow_plugin.annotate.tables import has_null_column, labelled_table, swapped_columns
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
-from drsow_plugin.errors import DataError
+from drsow_plugin.errors import DataError, EngineError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.records import Reduction
 from drsow_plugin.reward import DrSoW
@@ -287,7 +287,15 @@ class Annotator:
         placed = self._pair if rank is None else place(self._pair, rank)
         if self._opened is None or (rank is not None and self._opened.config != placed):
             self._opened = None  # the former weights go before others come
-            self._opened = DrSoW.from_config(placed)
+            opened = DrSoW.from_config(placed)
+            if self._fingerprint not in (None, opened.fingerprint):
+                raise EngineError(
+                    "The pair that was opened here is not the one that the work was begun with: "
+                    "files of a model, a tokenizer or a plugin were changed meanwhile, or this "
+                    "machine chooses another dtype (dtype=… sets it). Nothing is kept. Make the "
+                    "Annotator again."
+                )
+            self._opened = opened
         return self._opened
 
     def __reduce__(self) -> tuple[Callable[[str], Annotator], tuple[str]]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError, MissingExtraError
-from drsow_plugin.hashing import file_sha256
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ T = TypeVar("T")
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
-_HASHED = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
 
 
 @dataclass(frozen=True)
@@ -36,17 +34,19 @@ class Source:
         name: Hub id or folder, as transformers takes it.
         gguf_file: File name inside ``name``, for a GGUF file.
         local: Whether ``name`` is a folder on this machine.
+        commit: The commit of a Hub id.
     """
 
     name: str
     gguf_file: str | None
     local: bool
+    commit: str | None = None
 
     def arguments(self, config: ModelConfig) -> dict[str, Any]:
         """Return the keyword arguments that every ``from_pretrained`` takes for it."""
         arguments: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
-        if config.revision and not self.local:
-            arguments["revision"] = config.revision
+        if self.commit:  # not the branch, which may move between two of them
+            arguments["revision"] = self.commit
         if self.gguf_file:
             arguments["gguf_file"] = self.gguf_file
         return arguments
@@ -90,7 +90,8 @@ def locate(side: str, config: ModelConfig) -> Source:
             f"{side}={config.source!r}: no such file or folder, and not a Hub id "
             "(organisation/name). Check the path."
         )
-    return Source(config.source, None, local=False)
+    file = _download(f"{side}={config.source!r}", config.source, "config.json", config.revision)
+    return Source(config.source, None, local=False, commit=file.parent.name)
 
 
 def load_config(side: str, config: ModelConfig, source: Source) -> PretrainedConfig:
@@ -162,11 +163,11 @@ def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizer
         ) from error
 
 
-def adapter_identity(side: str, config: ModelConfig) -> dict[str, Any] | None:
-    """Find a side's adapter and return what identifies it, or ``None`` if there is none.
+def find_adapter(side: str, config: ModelConfig) -> Path | str | None:
+    """Return a side's adapter: its folder, or its commit on the Hub; ``None`` if it has none.
 
     Raises:
-        ConfigError: It is not there.
+        ConfigError: It is not there, or of a kind that cannot be scored.
     """
     if config.adapter is None:
         return None
@@ -178,17 +179,34 @@ def adapter_identity(side: str, config: ModelConfig) -> dict[str, Any] | None:
                 "Give the folder that PEFT's save_pretrained wrote."
             )
         _check_adapter(side, config, folder / "adapter_config.json")
-        return identity(Source(str(folder), None, local=True), None)
+        return folder.resolve()
     if not _HUB_ID.fullmatch(config.adapter):
         raise ConfigError(f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id.")
-    from huggingface_hub import hf_hub_download
+    file = _download(
+        f"{side}_adapter={config.adapter!r}",
+        config.adapter,
+        "adapter_config.json",
+        config.adapter_revision,
+    )
+    _check_adapter(side, config, file)
+    return file.parent.name
 
-    with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
-        file = hf_hub_download(
-            config.adapter, "adapter_config.json", revision=config.adapter_revision
-        )
-    _check_adapter(side, config, Path(file))
-    return {"revision": Path(file).parent.name}  # the Hub cache names snapshots by commit
+
+def _download(label: str, repository: str, name: str, revision: str | None) -> Path:
+    """Return a file of a repository, in the Hub's cache, which names snapshots by commit."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with translated_errors(label, revision):
+        try:
+            return Path(hf_hub_download(repository, name, revision=revision))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError as error:
+            raise ConfigError(
+                f"{label}: the repository has no {name}. A model has a config.json; an adapter "
+                "has an adapter_config.json, and is given beside its base with …_adapter=."
+            ) from error
 
 
 def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
@@ -201,21 +219,6 @@ def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
         )
     if importlib.util.find_spec("peft") is None:
         raise MissingExtraError(f"{side}_adapter", "peft")
-
-
-def identity(source: Source, commit: str | None) -> dict[str, Any]:
-    """Return what identifies the weights: the Hub commit, or the hashes of local files."""
-    if not source.local:
-        return {"revision": commit}
-    folder = Path(source.name)
-    names = (
-        [source.gguf_file]
-        if source.gguf_file
-        else sorted(
-            path.name for path in folder.iterdir() if path.suffix in _HASHED and path.is_file()
-        )
-    )
-    return {"sha256": {name: file_sha256(folder / name) for name in names}}
 
 
 def _has_tokenizer(folder: Path) -> bool:
