@@ -15,7 +15,7 @@ from drsow_plugin import Annotator
 from drsow_plugin.publishing import card
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing.places import without_places
-from drsow_plugin.publishing.publish import size_category
+from drsow_plugin.publishing.publish import front_matter, size_category
 
 REPO = "tester/labelled"
 
@@ -117,6 +117,44 @@ def test_front_matter_in_any_style_takes_the_tags(before: str, after: dict[str, 
     assert yaml.safe_load(found[1]) == after
     assert found[2] == "text\n\nS\n"
     assert "# of b\nb: 1" in found[1] or "#" not in before
+
+
+@pytest.mark.parametrize(
+    ("kind", "relabel", "said", "creators"),
+    [
+        ("pairs", "keep", "the labels are its own", "found"),
+        ("pairs", "swap", "labels of this data set were made by", "machine-generated"),
+        ("candidates", None, "labels of this data set were made by", "machine-generated"),
+        ("single", None, "responses of this data set were scored by", "machine-generated"),
+    ],
+)
+def test_the_card_says_whose_labels_they_are(
+    kind: str, relabel: str | None, said: str, creators: str
+) -> None:
+    values = report(kind=kind, annotation={"relabel": relabel} if relabel else {})
+    published = card.Published(REPO, {"train": 1}, ["prompt"], [])
+    text = " ".join(card.render_section(values, published).split())
+    assert said in text
+    assert ("no annotators" in text) == ("labels of this data set were made" in said)
+    assert front_matter(values, published, {})["annotations_creators"] == [creators]
+
+
+def test_what_follows_from_the_rows_is_written_anew_and_the_users_own_stays() -> None:
+    section = f"{readmes.BEGIN}\nours\n{readmes.END}"
+    first = {"annotations_creators": ["found"], "size_categories": ["n<1K"], "license": "mit"}
+    second = {
+        "annotations_creators": ["machine-generated"],
+        "size_categories": ["1K<n<10K"],
+        "license": "apache-2.0",
+    }
+    published = readmes.merge("", section, first)
+    again = yaml.safe_load(readmes.merge(published, section, second).split("---")[1])
+    assert again == {**second, "license": "mit", "tags": []}
+    edited = published.replace("- found", "- crowdsourced")
+    kept = yaml.safe_load(readmes.merge(edited, section, second).split("---")[1])
+    assert kept["annotations_creators"] == ["crowdsourced"]
+    others = readmes.merge("---\nannotations_creators: [found]\n---\n", section, second)
+    assert yaml.safe_load(others.split("---")[1])["annotations_creators"] == ["found"]
 
 
 def test_absent_values_leave_no_trace_on_the_card() -> None:

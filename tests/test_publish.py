@@ -15,9 +15,10 @@ import tiny
 import yaml
 from hub_server import READER, TOKEN, HubServer
 from huggingface_hub import constants
+from test_annotator import candidates, pairs
 from test_card import REPO, report
 
-from drsow_plugin import Report, publish
+from drsow_plugin import Annotator, Report, publish
 from drsow_plugin.errors import ConfigError, DataError, HubError
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing import repository
@@ -315,20 +316,45 @@ def test_a_bare_name_is_one_of_the_owner(server: HubServer, data: datasets.Datas
     assert "drsow/report.json" in server.repositories[REPO].files()
 
 
+def run_example(server: HubServer, tmp_path: Path) -> dict[str, Any]:
+    """Run the code of the card that is on the Hub, as it stands but for the model; one step."""
+    readme = server.repositories[REPO].files()["README.md"].decode()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    model = tiny.save(tmp_path / "model", template="chatml")
+    code, models = re.subn(r'model_name = ".*"', f"model_name = {model!r}", code)
+    limits = 'max_steps=1, report_to="none", use_cpu=True, bf16=False, save_strategy="no"'
+    folder = f"output_dir={str(tmp_path / 'dpo')!r}, {limits}"
+    code, folders = re.subn('output_dir="dpo"', lambda _: folder, code)
+    assert (models, folders) == (1, 1)
+    names: dict[str, Any] = {}
+    exec(compile(code, "card", "exec"), names)
+    assert names["trainer"].state.global_step == 1
+    return names
+
+
 def test_the_training_example_of_the_card_runs(
     server: HubServer, data: datasets.Dataset, tmp_path: Path
 ) -> None:
     send(data)
-    readme = server.repositories[REPO].files()["README.md"].decode()
-    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
-    model = tiny.save(tmp_path / "model", template="chatml")
-    code = code.replace('model_name = "org/strong"', f"model_name = {model!r}")
-    limits = 'max_steps=1, report_to="none", use_cpu=True, bf16=False, save_strategy="no"'
-    code = code.replace('output_dir="dpo"', f"output_dir={str(tmp_path / 'dpo')!r}, {limits}")
-    names: dict[str, Any] = {}
-    exec(compile(code, "card", "exec"), names)
-    assert names["trainer"].state.global_step == 1
+    names = run_example(server, tmp_path)
     assert names["data"]["drsow_status"] == ["ok", "partial: one", "ok"]
+
+
+@pytest.mark.parametrize("kind", ["candidates", "named otherwise"])
+def test_the_training_example_of_labelled_data_runs(
+    server: HubServer, strong: str, weak: str, tmp_path: Path, kind: str
+) -> None:
+    other = {"prompt": "instruction", "chosen": "good", "rejected": "bad"}
+    rows = [{other[n]: value for n, value in row.items() if n in other} for row in pairs(6)]
+    named = {"chosen_column": "good", "rejected_column": "bad"}
+    options: Any = {} if kind == "candidates" else named
+    annotate = Annotator(strong, weak, **options)
+    given = datasets.Dataset.from_list(candidates(6) if kind == "candidates" else rows)
+    labelled = annotate.run(given, cache_dir=str(tmp_path / "cache"), keep_unusable=True)
+    publish(labelled, REPO, annotate.report)
+    names = run_example(server, tmp_path)
+    trained = names["trainer"].train_dataset
+    assert len(trained) == 6 and all(len(row["prompt_ids"]) > 2 for row in trained)
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "", "a b", "-/x", "a/..", "a--b"])

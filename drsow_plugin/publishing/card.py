@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from drsow_plugin.annotate.layout import PROMPT
 from drsow_plugin.publishing.markdown import (
     Markdown,
     as_json,
@@ -29,6 +30,7 @@ FOLDER = "drsow"  # of the repository, for what belongs to the card
 _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst"}
 _SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine")
 _ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
+_TRAINED = ("prompt", "chosen", "rejected")
 _COUNTS = ("rows", "scored", "pairs", "swapped")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_MODEL = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # some old ones have no owner
@@ -61,6 +63,7 @@ def render_section(report: Mapping[str, Any], published: Published) -> str:
         report=report,
         published=published,
         folder=FOLDER,
+        own_labels=keeps_labels(report) or report.get("kind") == "single",
         source=_input(report.get("input")),
         sides=table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
         scoring=settings(pair.get("scoring"), _SCORING),
@@ -242,18 +245,38 @@ def _margins(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, obj
     }
 
 
+def keeps_labels(report: Mapping[str, Any]) -> bool:
+    """Return whether which response is chosen is what the source data says."""
+    relabel = (report.get("annotation") or {}).get("relabel", "keep")
+    return report.get("kind") == "pairs" and relabel == "keep"
+
+
 def _training(report: Mapping[str, Any], published: Published) -> dict[str, Any]:
     """Return what the training example needs: a split, a model, columns and a filter."""
     annotation = report.get("annotation") or {}
     status = f"{annotation.get('prefix') or 'drsow_'}status"
     kept = annotation.get("keep_unusable", True) and status in published.columns
     splits = list(published.rows)
+    renamed = _renamed(annotation, published.columns)
+    columns = {*published.columns, *renamed.values()}
     return {
         "split": "train" if "train" in splits else splits[0],
         "model": _trainable(report["pair"]) or "your-name/your-model",
-        "columns": [c for c in ("prompt", "chosen", "rejected") if c in published.columns],
+        "renamed": renamed,
+        "columns": [c for c in _TRAINED if c in columns],
         "status": status if kept else None,
     }
+
+
+def _renamed(annotation: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns that have another name than the trainer reads, with that name."""
+    renamed = {}
+    for name in _TRAINED:
+        names = (annotation.get(f"{name}_column"), *(PROMPT if name == "prompt" else ()))
+        other = next((n for n in names if n in columns), None)
+        if name not in columns and other is not None:
+            renamed[other] = name
+    return renamed
 
 
 def _trainable(pair: Mapping[str, Any]) -> str | None:

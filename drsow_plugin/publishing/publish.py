@@ -192,7 +192,7 @@ def front_matter(
     found = {
         "license": options.get("license"),
         "language": [language] if isinstance(language, str) else list(language),
-        "annotations_creators": ["machine-generated"],
+        "annotations_creators": ["found" if card.keeps_labels(report) else "machine-generated"],
         "task_categories": ["text-generation"],
         "size_categories": [size_category(sum(published.rows.values()))],
         "source_datasets": [source] if card.is_hub_dataset(source) else None,

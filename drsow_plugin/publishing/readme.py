@@ -38,7 +38,8 @@ def merge(readme: str, section: str, metadata: Mapping[str, Any]) -> str:
     Args:
         readme: The README as it is, perhaps empty.
         section: Our section, with its markers.
-        metadata: Keys for the front matter; what is there wins, and tags are united.
+        metadata: Keys for the front matter; what is there wins, unless it is what this has
+            written with another section, and tags are united.
 
     Returns:
         The README to upload.
@@ -49,7 +50,12 @@ def merge(readme: str, section: str, metadata: Mapping[str, Any]) -> str:
     opening, front, closing, body = _split(readme)
     newline = "\r\n" if "\r\n" in readme else "\n"
     known = _metadata(front)
-    missing = {key: value for key, value in metadata.items() if known.get(key) is None}
+    again = _is_whole(body)  # then these keys may be ours, of rows that are no longer there
+    missing = {
+        key: value
+        for key, value in metadata.items()
+        if known.get(key) is None or (again and _is_ours(key, known[key]))
+    }
     missing |= {"tags": _union(known.get("tags"), metadata.get("tags", []))}
     for key, value in missing.items():
         front = _with_key(front, key, value, newline)
@@ -141,9 +147,20 @@ def _dump(values: Mapping[str, Any], newline: str) -> str:
     return text.strip("\n").replace("\n", newline)
 
 
+def _is_ours(key: str, value: object) -> bool:
+    """Return whether a value follows from the rows, or may be what we wrote of former ones."""
+    written = (["machine-generated"], ["found"])
+    return key == "size_categories" or (key == "annotations_creators" and value in written)
+
+
+def _is_whole(body: str) -> bool:
+    """Return whether a text has our section, once and with both markers."""
+    return [marker[1] for marker in _MARKER.finditer(body)] == ["begin", "end"]
+
+
 def _with_section(body: str, section: str, newline: str) -> str:
     markers = list(_MARKER.finditer(body))
-    if [marker[1] for marker in markers] == ["begin", "end"]:
+    if _is_whole(body):
         rest = body[markers[1].end() :]
         return body[: markers[0].start()] + section + newline + rest
     if markers:
