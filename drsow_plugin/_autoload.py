@@ -1,10 +1,14 @@
 """Makes lm-eval know the model ``drsow`` and its tasks, without changing lm-eval.
 
 Released lm-eval (0.4.13) discovers no models and no tasks of other packages. Importing this
-module installs a finder that waits for three of lm-eval's modules; when one is imported, the
-model is registered, the folder of our tasks joins the default ones, and results of a pair get
-a folder that names it. Nothing else happens, and nothing is imported but ``sys``: the file
-that ``drsow enable`` writes imports this module at every start of the interpreter.
+module installs a finder that waits for four of lm-eval's modules; when one is imported, the
+model is registered, the folder of our tasks joins the default ones, results of a pair get a
+folder that names it, and lm-eval's command shows our errors in one line. Nothing else happens,
+and nothing is imported but ``sys``: the file that ``drsow enable`` writes imports this module at
+every start of the interpreter.
+
+Whatever goes wrong here is told once and leaves lm-eval as it is: everybody in the environment
+imports it.
 """
 
 from __future__ import annotations
@@ -13,12 +17,11 @@ import sys
 
 TYPE_CHECKING = False  # as typing has it, without importing typing at every start
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
 
-def _register_model(module: ModuleType) -> None:
+def _register_model(_module: ModuleType) -> None:
     from lm_eval.api.registry import model_registry
 
     if "drsow" not in model_registry:
@@ -26,22 +29,27 @@ def _register_model(module: ModuleType) -> None:
 
 
 def _add_tasks(module: ModuleType) -> None:
+    """Put our tasks behind lm-eval's own, and before the user's, in every index."""
     from pathlib import Path
 
     from drsow_plugin.taskfiles import tasks_path
 
     defaults = Path(str(module.__file__)).parent
+    declared = vars(module.TaskIndex)["build"]
+    static = isinstance(declared, staticmethod)
+    original = declared.__func__ if static else declared
 
-    class TaskIndex(module.TaskIndex):  # type: ignore[misc, name-defined]
-        """lm-eval's index, with our tasks behind its own and before the user's."""
+    def joined(paths: Any) -> Any:
+        if not isinstance(paths, list) or defaults not in paths:
+            return paths
+        after = paths.index(defaults) + 1
+        return [*paths[:after], Path(tasks_path()), *paths[after:]]
 
-        def build(self, paths: Any, *args: Any, **kwargs: Any) -> Any:
-            paths = list(paths)
-            if defaults in paths:
-                paths.insert(paths.index(defaults) + 1, Path(tasks_path()))
-            return super().build(paths, *args, **kwargs)
+    def build(*args: Any, **kwargs: Any) -> Any:
+        return original(*map(joined, args), **{k: joined(v) for k, v in kwargs.items()})
 
-    vars(module)["TaskIndex"] = TaskIndex
+    own = {"build": staticmethod(build) if static else build}
+    vars(module)["TaskIndex"] = type("TaskIndex", (module.TaskIndex,), own)
 
 
 def _name_results(module: ModuleType) -> None:
@@ -57,12 +65,12 @@ def _name_results(module: ModuleType) -> None:
 
 
 def _show_errors_plainly(module: ModuleType) -> None:
-    from drsow_plugin.harness.naming import install_excepthook
+    from drsow_plugin.harness.naming import in_plain_words
 
-    install_excepthook()
+    module.Run._execute = staticmethod(in_plain_words(module.Run._execute))
 
 
-_WAITING = {
+_PATCHES = {
     "lm_eval.models": _register_model,
     "lm_eval.tasks.manager": _add_tasks,
     "lm_eval.loggers.evaluation_tracker": _name_results,
@@ -70,19 +78,52 @@ _WAITING = {
 }
 
 
-class _Loader:
-    """Runs a module's own loader, then what was waiting for the module."""
+def _apply(name: str, module: ModuleType) -> None:
+    """Extend one module of lm-eval; where it is not as expected, say so and leave it alone."""
+    try:
+        _PATCHES[name](module)
+    except Exception as error:
+        _tell(name, error)
 
-    def __init__(self, loader: Any, then: Callable[[ModuleType], None]) -> None:
+
+_told: list[str] = []
+
+
+def _tell(name: str, error: Exception) -> None:
+    """Tell of the first failure only; one cause mostly makes several."""
+    _told.append(name)
+    if len(_told) > 1:
+        return
+    import logging
+
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    logging.getLogger("drsow_plugin").warning(
+        "drsow-plugin does not fit this lm-eval (%s: %s), which goes on without it. Update "
+        "drsow-plugin, or run 'drsow disable'.",
+        name,
+        what,
+    )
+
+
+class _Loader:
+    """Runs a module's own loader, then extends the module."""
+
+    def __init__(self, loader: Any, name: str) -> None:
         self._loader = loader
-        self._then = then
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        self._then(module)
+        _apply(self._name, module)
+
+
+_searching: set[str] = set()
 
 
 class _Finder:
@@ -90,23 +131,28 @@ class _Finder:
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-        then = _WAITING.pop(name, None)
-        if then is None:
+        if name not in _PATCHES or name in _searching:
             return None
-        from importlib.util import find_spec
-
-        spec = find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, then)  # type: ignore[assignment]
-        return spec
+        _searching.add(name)  # another finder may ask all finders too, and so ask this one again
+        try:
+            for finder in sys.meta_path:
+                find = getattr(finder, "find_spec", None)
+                spec = find and find(name, path, target)
+                if spec is not None:
+                    if hasattr(spec.loader, "exec_module"):
+                        spec.loader = _Loader(spec.loader, name)
+                    return spec
+        finally:
+            _searching.discard(name)
+        return None
 
 
 def install() -> None:
     """Install the finder, once; act at once on modules that are imported already."""
     if any(finder is _Finder for finder in sys.meta_path):
         return
-    for name in [name for name in _WAITING if name in sys.modules]:
-        _WAITING.pop(name)(sys.modules[name])
+    for name in [name for name in _PATCHES if name in sys.modules]:
+        _apply(name, sys.modules[name])
     sys.meta_path.insert(0, _Finder)
 
 

@@ -34,7 +34,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"import sys; sys.path.append({PURELIB!r})",
         *(
             line
-            for file in Path(PURELIB).glob("__editable__*.pth")
+            for file in Path(PURELIB).glob("*.pth")
+            if file.name != "drsow_autoload.pth"
             for line in file.read_text(encoding="utf-8").splitlines()
         ),
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def pair_name(model_args: str | Mapping[str, Any] | None) -> str | None:
@@ -20,19 +22,16 @@ def pair_name(model_args: str | Mapping[str, Any] | None) -> str | None:
     return f"{PurePath(str(strong)).name}_over_{PurePath(str(model_args['weak'])).name}"
 
 
-def install_excepthook() -> None:
-    """Show this package's errors without a traceback when lm-eval's command ends with one."""
-    previous = sys.excepthook
+def in_plain_words(execute: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """Return a command of lm-eval that ends with one line where this package raises an error."""
 
-    def show(
-        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-    ) -> None:
+    def run(arguments: Namespace) -> None:
         from drsow_plugin.errors import DrSoWError
         from drsow_plugin.printable import printable
 
-        if isinstance(error, DrSoWError):
-            print(f"Error: {printable(str(error), lines=True)}", file=sys.stderr)
-        else:
-            previous(kind, error, traceback)
+        try:
+            execute(arguments)
+        except DrSoWError as error:
+            sys.exit(f"Error: {printable(str(error), lines=True)}")
 
-    sys.excepthook = show
+    return run
