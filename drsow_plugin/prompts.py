@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from drsow_plugin.errors import DataError
 from drsow_plugin.records import Message, Prompt
+
+KNOWN_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
+_SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant"}
+_DIALOGUE = re.compile(r"(?:\A|\n\n)(?:Human|Assistant):")
 
 
 def as_messages(prompt: Prompt, where: str) -> list[Message]:
@@ -33,24 +38,60 @@ def as_messages(prompt: Prompt, where: str) -> list[Message]:
             f"got {type(prompt).__name__}. Give a string for a single user turn."
         )
     messages: list[Message] = []
-    for position, message in enumerate(prompt):
-        checked = _checked_message(message, f"{where}, message {position}")
-        messages.append({key: value for key, value in checked.items() if value is not None})
+    for position, given in enumerate(prompt):
+        message = _message(given, f"{where}, message {position}")
+        messages.append({key: value for key, value in message.items() if value is not None})
     return messages
 
 
-def _checked_message(message: object, where: str) -> Message:
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+def _message(given: object, where: str) -> Message:
+    """Return a message with a role and a text, of whatever shape it is given in."""
+    message: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    if isinstance(message.get("from"), str) and "value" in message and not message.get("role"):
+        others = {key: value for key, value in message.items() if key not in ("from", "value")}
+        role = _SHAREGPT.get(message["from"], message["from"])
+        message = {**others, "role": role, "content": message["value"]}
+    if not isinstance(message.get("role"), str):
         raise DataError(
-            f"{where}: a message is {{'role': ..., 'content': ...}}, got {message!r:.80}."
+            f"{where}: a message is {{'role': ..., 'content': ...}}, got {given!r:.80}."
         )
-    if not isinstance(message.get("content"), str) and "tool_calls" not in message:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = _text_of_parts(content, where)
+        message = {**message, "content": content}
+    if not isinstance(content, str) and not message.get("tool_calls"):
         raise DataError(
             f"{where}: the content of a message is a string, "
-            f"got {type(message.get('content')).__name__}. Only text can be scored."
+            f"got {type(content).__name__}. Only text can be scored."
         )
-    check_text(message.get("content") or "", where)
+    check_text(content or "", where)
     return message
+
+
+def _text_of_parts(parts: Sequence[Any], where: str) -> str:
+    """Return the text of content given in parts, ``[{"type": "text", "text": ...}]``."""
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
+    kinds = [part.get("type") if isinstance(part, Mapping) else part for part in parts]
+    for text, kind in zip(texts, kinds, strict=True):
+        if not isinstance(text, str) or kind != "text":
+            raise DataError(
+                f"{where}: the content has a part of type {kind!r:.40}. Only text can be scored."
+            )
+    return "".join(map(str, texts))
+
+
+def remarks(messages: Sequence[Message], response: str) -> tuple[str, ...]:
+    """Return what about a row may not be read as it was meant, as notes."""
+    roles = dict.fromkeys(m["role"] for m in messages if m["role"] not in KNOWN_ROLES)
+    texts = [str(message.get("content") or "") for message in messages]
+    found = [f"the role {role!r} is none that chat templates know" for role in roles]
+    if not any(text.strip() for text in texts):
+        found.append("the prompt is empty")
+    if not response.strip():
+        found.append("the response is empty")
+    if any(_DIALOGUE.search(text) for text in (*texts, response)):
+        found.append("'Human:' and 'Assistant:' in a text are read as text, not as turns")
+    return tuple(found)
 
 
 def check_text(text: str, where: str) -> None:
@@ -64,7 +105,7 @@ def check_text(text: str, where: str) -> None:
     except UnicodeEncodeError as error:
         raise DataError(
             f"{where}: not valid Unicode at character {error.start} ({text[error.start]!r}). "
-            "Mend the text, for example with text.encode('utf-16', 'surrogatepass')."
+            "Fix the text, for example with text.encode('utf-16', 'surrogatepass')."
             "decode('utf-16', 'replace')."
         ) from error
 
@@ -128,12 +169,8 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
             one prompt, or a response has more than one turn.
     """
     chosen, rejected = row.get("chosen"), row.get("rejected")
-    if type(chosen) is not type(rejected) or not isinstance(chosen, (str, list)):
-        raise DataError(
-            f"{where}: chosen and rejected are two strings or two lists of messages, "
-            f"got {type(chosen).__name__} and {type(rejected).__name__}."
-        )
-    assert rejected is not None
+    _check_pair(chosen, rejected, where)
+    assert chosen is not None and rejected is not None
     if "prompt" in row and row["prompt"] is None:
         raise DataError(f"{where}: the prompt is missing. Give one, or leave the row out.")
     if "prompt" not in row or _repeats_prompt(row["prompt"], chosen):
@@ -146,6 +183,23 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
         chosen=response_text(chosen, f"{where}, chosen"),
         rejected=response_text(rejected, f"{where}, rejected"),
     )
+
+
+def _check_pair(chosen: object, rejected: object, where: str) -> None:
+    """Check that two responses are two texts or two lists of messages."""
+    if type(chosen) is not type(rejected) or not isinstance(chosen, (str, list)):
+        raise DataError(
+            f"{where}: chosen and rejected are two strings or two lists of messages, "
+            f"got {type(chosen).__name__} and {type(rejected).__name__}."
+        )
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        both = [*chosen, *rejected]
+        if both and all(isinstance(value, str) for value in both):
+            raise DataError(
+                f"{where}: chosen and rejected are lists of texts ({len(chosen)} and "
+                f"{len(rejected)}), as in RewardBench 2 and RM-Bench, and a row is to hold one "
+                "pair. Make a row of each chosen with each rejected text."
+            )
 
 
 def _repeats_prompt(prompt: object, chosen: str | list[Message]) -> bool:
@@ -177,13 +231,16 @@ def response_text(response: str | list[Message], where: str) -> str:
     """
     if isinstance(response, str):
         return response
-    if len(response) != 1 or response[0].get("role") != "assistant":
-        roles = [message.get("role") for message in response]
+    turns = [_message(turn, where) for turn in response]
+    if len(turns) != 1 or turns[0]["role"] != "assistant":
         raise DataError(
-            f"{where}: a response is one assistant message, got roles {roles}. "
-            "Move the earlier turns into the prompt."
+            f"{where}: a response is one assistant message, got roles "
+            f"{[turn['role'] for turn in turns]}. Move the earlier turns into the prompt."
         )
-    content = _checked_message(response[0], where).get("content")
+    content = turns[0].get("content")
     if not isinstance(content, str):
-        raise DataError(f"{where}: the response has no text, only tool calls.")
+        raise DataError(
+            f"{where}: the response has no text, only tool calls. Give what the model is to "
+            "write as a text."
+        )
     return content

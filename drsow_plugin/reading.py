@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from drsow_plugin.config import SIDES
-from drsow_plugin.errors import ConfigError, DataError, OverflowLengthError
+from drsow_plugin.errors import ConfigError, DataError, DrSoWError, OverflowLengthError
 from drsow_plugin.hookspecs import RouterInput
-from drsow_plugin.prompts import as_messages, check_text
+from drsow_plugin.prompts import as_messages, check_text, remarks
 from drsow_plugin.records import (
     BAD_ROW,
     TOO_LONG,
@@ -44,6 +44,7 @@ class Row:
     strong: TokenPair = _NOTHING
     weak: TokenPair = _NOTHING
     problem: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_usable(self) -> bool:
@@ -81,7 +82,8 @@ class Reader:
             if not isinstance(response, str):
                 raise DataError(f"{where}: a response is a string, got {type(response).__name__}.")
             check_text(response, f"{where}, response")
-            return Row(as_messages(prompt, where), response)
+            messages = as_messages(prompt, where)
+            return Row(messages, response, notes=remarks(messages, response))
         except DataError as error:
             if on_error == "raise":
                 raise
@@ -134,7 +136,7 @@ class Reader:
                 (messages, rows[index].response, f"row {index}")
                 for index, messages in zip(readable, read[side], strict=True)
             ]
-            made[side] = self._sides[side].tokenise_all(batch)
+            made[side] = self._tokenise_side(side, batch)
         for number, index in enumerate(readable):
             pairs: dict[str, TokenPair] = {}
             for side in SIDES:
@@ -150,6 +152,25 @@ class Reader:
             else:
                 rows[index] = replace(rows[index], strong=pairs["strong"], weak=pairs["weak"])
         return rows
+
+    def _tokenise_side(
+        self, side: SideName, batch: list[tuple[list[Message], str, str]]
+    ) -> list[TokenPair | DataError]:
+        """Return rows as tokens; a row that a template or a tokenizer trips over says so."""
+        try:
+            return self._sides[side].tokenise_all(batch)
+        except (DrSoWError, MemoryError):
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                return [pair for row in batch for pair in self._tokenise_side(side, [row])]
+            said = f"{type(error).__name__}: {str(error).strip() or 'nothing more is known'}"
+            return [
+                DataError(
+                    f"{batch[0][2]}: the {side} model's template or tokenizer failed: "
+                    f"{said.splitlines()[0]}. Fix or remove the row, or give another template."
+                )
+            ]
 
     @cached_property
     def _sides_tokenise_alike(self) -> bool:

@@ -68,6 +68,7 @@ def to_reward(row: Row, strong: LogProb | None, weak: LogProb | None, scoring: S
         weak_truncated=row.weak.truncated,
         reason="; ".join(reasons) or None,
         notes=(
+            *row.notes,
             *([row.route.note] if row.route.note else []),
             *(f"{side}: {note}" for side, pair in named for note in pair.notes),
         ),
@@ -94,7 +95,7 @@ def close_calls(rows: Sequence[Row], rewards: Sequence[Reward], nats: float) -> 
     groups: dict[str, list[tuple[float, str, int]]] = {}
     for index, (row, given) in enumerate(zip(rows, rewards, strict=True)):
         if given.reward is not None:
-            key = json.dumps([row.messages, row.route.domain], sort_keys=True)
+            key = json.dumps([row.messages, row.route.domain], sort_keys=True, default=str)
             groups.setdefault(key, []).append((given.reward, row.response, index))
     close: set[int] = set()
     for group in groups.values():

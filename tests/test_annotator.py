@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -182,6 +183,49 @@ def test_bad_rows_say_why_and_do_not_stop_the_others(strong: str, weak: str) -> 
     assert labelled["drsow_margin"][3:] == pytest.approx(alone["drsow_margin"], abs=1e-4)
     with pytest.raises(DataError, match=r"row 0: .*on_error=null"):
         Annotator(strong, weak, on_error="raise")(columns)
+
+
+@pytest.mark.parametrize("fault", ["{{ 1 // 0 }}", "{{ nothing.at.all }}", "{{ again() }}"])
+def test_a_row_that_a_template_trips_over_does_not_stop_the_others(
+    tmp_path: Path, strong: str, weak: str, fault: str
+) -> None:
+    again = "{% macro again() %}{{ again() }}{% endmacro %}"
+    condition = "{% for m in messages %}{% if 'boom' in m['content'] %}"
+    template = tmp_path / "t.jinja"
+    template.write_text(f"{again}{condition}{fault}{{% endif %}}{{% endfor %}}{tiny.CHATML}")
+    rows = pairs(4)
+    rows[1]["prompt"] = "boom"
+    when = {"when": datetime.datetime(2024, 1, 1), "role": "user", "content": "Question 0?"}
+    rows = [{**row, "prompt": [{**when, "content": row["prompt"]}]} for row in rows]
+    data = datasets.Dataset.from_list(rows)
+    annotator = Annotator(strong, weak, weak_template=str(template))
+    labelled = annotator.run(data, cache_dir=str(tmp_path / "cache"), keep_unusable=True)
+    assert [s.partition(":")[0] for s in labelled["drsow_status"]] == ["ok", "bad row", "ok", "ok"]
+    assert "template" in labelled["drsow_status"][1]
+    alone = Annotator(strong, weak).run(data, cache_dir=str(tmp_path / "cache"))
+    assert labelled["drsow_margin"][2:] == pytest.approx(alone["drsow_margin"][2:], abs=1e-4)
+
+
+def test_what_may_not_be_read_as_it_was_meant_is_in_the_notes(strong: str, weak: str) -> None:
+    rows = [
+        {"prompt": [{"role": "human", "content": "Hi"}], "response": "a"},
+        {"prompt": [{"role": "user", "content": ""}], "response": ""},
+        {"prompt": [{**USER, "content": "\n\nHuman: Hi\n\nAssistant:"}], "response": "a"},
+        {"prompt": [USER], "response": "a"},
+    ]
+    odd, empty, dialogue, fine = label(rows, Annotator(strong, weak))["drsow_notes"]
+    assert "'human' is none that chat templates know" in odd
+    assert "the prompt is empty" in empty and "the response is empty" in empty
+    assert "'Human:'" in dialogue and fine == ""
+
+
+def test_a_split_that_could_not_be_written_is_refused_before_any_work(
+    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    data = datasets.DatasetDict({"train-v2": datasets.Dataset.from_list(pairs(2))})
+    with pytest.raises(DataError, match=r"'train-v2' cannot be written"):
+        Annotator(strong, weak).run(data)
 
 
 def test_a_missing_candidate_leaves_the_others_to_be_paired(strong: str, weak: str) -> None:

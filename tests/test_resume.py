@@ -217,13 +217,22 @@ def test_a_bad_row_keeps_its_prompt(tmp_path: Path, strong: str, weak: str) -> N
     rows = [{"prompt": "q", "responses": None}, {"prompt": "q", "responses": ["a", "bb"]}]
     kept = run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
     assert kept["prompt"][0] == kept["prompt"][1] == [{"role": "user", "content": "q"}]
+    prompts = [[{"role": "user", "content": text}] for text in (None, "q")]
+    rows = [{"prompt": prompt, "responses": ["a", "bb"]} for prompt in prompts]
+    kept = run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    assert list(kept["prompt"]) == prompts
 
 
 def test_data_without_a_usable_row_is_an_error_that_says_why(
     tmp_path: Path, strong: str, weak: str
 ) -> None:
-    with pytest.raises(DataError, match=r"Not one of the rows .*'margin below min_margin': 10"):
+    close = "margin below min_margin"
+    said = f"Not one of the 10 rows .*: row 0: {close}; row 1: {close}; row 2: {close}; and 7 more"
+    with pytest.raises(DataError, match=said):
         run(Annotator(strong, weak, min_margin=1e6), candidates(), tmp_path)
+    bad = datasets.Dataset.from_list([{"prompt": "q", "chosen": ["a"], "rejected": ["b", "c"]}])
+    with pytest.raises(DataError, match=r"x, row 0: bad row: .*RM-Bench.*; y, row 0: bad row"):
+        Annotator(strong, weak).run(datasets.DatasetDict(x=bad, y=bad), cache_dir=str(tmp_path))
 
 
 def test_streams_and_splits(tmp_path: Path, strong: str, weak: str) -> None:

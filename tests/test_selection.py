@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -101,12 +102,52 @@ def test_candidates_come_in_the_shapes_of_the_field(given: list[Any]) -> None:
         ({"prompt": "q", "responses": [7]}, "response 0 is a text, got int"),
         ({"prompt": "q", "responses": ["\ud800"]}, "response 0: not valid Unicode"),
         ({"prompt": [{"role": "user"}], "responses": ["a"]}, "the content of a message"),
+        ({"prompt": "q", "responses": [["a"]]}, "a message is {'role': ..., 'content': ...}"),
+        ({"prompt": "q", "responses": [[None]]}, "got None"),
+        ({"prompt": [None], "responses": ["a"]}, "message 0: a message is"),
+        ({"prompt": 7, "responses": ["a"]}, "a prompt is a string or a list"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image"}]}], "responses": []},
+            "'image'",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_read_says_why(row: dict[str, Any], problem: str) -> None:
     layout = find_layout(["prompt", "responses"], LabelConfig())
     item = read_rows({name: [value] for name, value in row.items()}, layout)[0]
     assert item.problem is not None and problem in item.problem and not item.responses
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "problem"),
+    [
+        ([None], ["a"], "a message is"),
+        ([None], [None], "a message is"),
+        (["a"], ["b", "c", "d"], r"lists of texts \(1 and 3\), as in RewardBench 2 and RM-Bench"),
+        (["a", "b", "c"], ["d", "e", "f"], "Make a row of each chosen with each rejected"),
+        ([{"role": "assistant", "tool_calls": [{"a": 1}]}], [], "only tool calls"),
+    ],
+)
+@pytest.mark.parametrize("prompt", [{"prompt": "q"}, {}])
+def test_a_pair_that_cannot_be_read_says_why(
+    chosen: Any, rejected: Any, problem: str, prompt: dict[str, Any]
+) -> None:
+    row = {**prompt, "chosen": chosen, "rejected": rejected}
+    item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
+    said = str(item.problem)
+    assert re.search(problem if prompt else f"{problem}|no common beginning", said), said
+    assert "cannot be read:" not in said  # known, not only caught
+
+
+def test_whatever_a_row_does_the_others_are_read() -> None:
+    class Strange(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise ZeroDivisionError("strange")
+
+    layout = find_layout(["prompt", "response"], LabelConfig())
+    bad, good = read_rows({"prompt": [[Strange()], "q"], "response": ["a", "b"]}, layout)
+    assert bad.problem == "cannot be read: ZeroDivisionError: strange"
+    assert good.problem is None and good.responses == ("b",)
 
 
 @pytest.mark.parametrize(

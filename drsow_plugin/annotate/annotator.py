@@ -326,6 +326,6 @@ def _raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> Non
         reason = next(filter(None, reasons), None)
         if reason:
             raise DataError(
-                f"row {first_row + row}: {reason.rstrip('.')}. Mend or remove it, or set "
+                f"row {first_row + row}: {reason.rstrip('.')}. Fix or remove it, or set "
                 "on_error=null."
             )

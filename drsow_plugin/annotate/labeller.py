@@ -121,11 +121,19 @@ class Labeller(ABC):
 
 
 def raw_prompt(given: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
-    """Return the prompt of a bad row as messages, if that can be read."""
+    """Return the prompt of a bad row as messages, as far as that can be read."""
+    prompt: Any = None if layout.prompt is None else given[layout.prompt]
     try:
-        return conversation(as_messages(given[str(layout.prompt)], ""), [])[0]
-    except (DataError, KeyError):
-        return None
+        return conversation(as_messages(prompt, ""), [])[0]
+    except DataError:
+        turns = prompt if isinstance(prompt, list) else []
+    read = [_texts_of(turn) for turn in turns if isinstance(turn, Mapping)]
+    return read or None
+
+
+def _texts_of(turn: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: turn.get(name) for name in ("role", "content")}
+    return {name: value if isinstance(value, str) else None for name, value in values.items()}
 
 
 def with_left_out(notes: str, item: Item) -> str:

@@ -40,7 +40,8 @@ class Item:
     def content(self) -> str:
         """Return all that decides the rewards as one text, the same for the same content."""
         known = [self.domain] if self.domain else []
-        return json.dumps([self.prompt, self.responses, *known], sort_keys=True, ensure_ascii=True)
+        whole = [self.prompt, self.responses, *known]
+        return json.dumps(whole, sort_keys=True, ensure_ascii=True, default=str)
 
 
 def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout) -> list[Item]:
@@ -57,6 +58,8 @@ def _read(row: Mapping[str, Any], layout: Layout) -> Item:
         return item if layout.domain is None else replace(item, domain=_domain(row[layout.domain]))
     except DataError as error:
         return Item(problem=str(error).lstrip(":, "))
+    except Exception as error:  # whatever a row holds, the others are read
+        return Item(problem=f"cannot be read: {type(error).__name__}: {error}")
 
 
 def _item(row: Mapping[str, Any], layout: Layout) -> Item:

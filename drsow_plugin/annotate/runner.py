@@ -23,10 +23,11 @@ from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.rows import read_rows
 from drsow_plugin.annotate.shards import Shards, open_shards
-from drsow_plugin.annotate.summary import Summary
+from drsow_plugin.annotate.summary import FAILURES, Summary
 from drsow_plugin.annotate.tables import labelled_table
 from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
 from drsow_plugin.cache import storage_errors, unfinished
+from drsow_plugin.data import check_split_name
 from drsow_plugin.errors import DataError, Interrupted
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
@@ -73,6 +74,8 @@ def run(
     named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
     if not named:
         raise DataError("The data set has no split. Give at least one with rows.")
+    for name in named:
+        check_split_name(name)
     splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
     kinds = {split.name: split.labeller.layout.kind for split in splits}
     if len(set(kinds.values())) > 1:
@@ -80,11 +83,7 @@ def run(
     run = _Run(annotator, folders, keep_unusable, _count_shards(splits, size))
     finished, summaries = run.label(splits, min(processes, run.shards or processes))
     if not any(len(split) for split in finished.values()):
-        dropped = {name: summary.describe()["dropped"] for name, summary in summaries.items()}
-        raise DataError(
-            f"Not one of the rows could be labelled: {dropped}. keep_unusable=true keeps them, "
-            "with the reason for each in their status."
-        )
+        raise DataError(_nothing_labelled(summaries, several))
     labeller = splits[0].labeller
     report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
     if several:
@@ -148,6 +147,20 @@ class _Run:
             summary.add(shard.values, labels.columns, labels.usable)
             table = labelled_table(shard.table, labels, split.labeller)
             yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
+
+
+def _nothing_labelled(summaries: Mapping[str, Summary], several: bool) -> str:
+    rows = sum(summary.rows for summary in summaries.values())
+    reasons = [
+        f"{f'{name}, ' * several}row {row}: {status.rstrip('.')}"
+        for name, summary in summaries.items()
+        for row, status in summary.failures
+    ]
+    more = f"; and {rows - FAILURES} more" if rows > FAILURES else ""
+    return (
+        f"Not one of the {rows:,} rows could be labelled: {'; '.join(reasons[:FAILURES])}{more}. "
+        "keep_unusable=true keeps them, with the reason for each in their status."
+    )
 
 
 def _count_shards(splits: Sequence[_Split], size: int) -> int | None:
@@ -243,7 +256,13 @@ def _require_types(first: datasets.Dataset) -> None:
 def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shard]:
     first_row = 0
     for part in tables:
-        values = part.select_columns(layout.columns)[:]
+        try:
+            values = part.select_columns(layout.columns)[:]
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
+                f"{error}. Fix or remove it."
+            ) from error
         yield Shard(first_row, part.with_format("arrow")[:], values, read_rows(values, layout))
         first_row += len(part)
 

@@ -21,6 +21,7 @@ from drsow_plugin.records import BAD_ROW, NO_DOMAIN
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
+FAILURES = 3
 _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]
@@ -102,6 +103,7 @@ class Summary:
         self._domains: dict[str, Summary] = {}
         self._agreement = Share()
         self._config = config
+        self.failures: list[tuple[int, str]] = []  # the first few: number of the row, status
 
     def add(self, given: Columns, labels: Columns, usable: Sequence[bool]) -> None:
         """Count a batch.
@@ -131,6 +133,11 @@ class Summary:
                         )
                     self._groups[name] = Summary(self._whole, self._config)
                 self._groups[name]._add(values, is_usable, ratings)
+
+    @property
+    def rows(self) -> int:
+        """How many rows were counted."""
+        return self._rows
 
     def describe(self) -> dict[str, Any]:
         """Return the figures as plain values; ``None`` where there is nothing to say."""
@@ -179,6 +186,8 @@ class Summary:
         status = str(values[f"{self._prefix}status"])
         if not usable:
             self._dropped[status.removeprefix(f"{PARTIAL}: ").partition(":")[0]] += 1
+            if len(self.failures) < FAILURES:
+                self.failures.append((self._rows - 1, status))
         rewards, lengths = self._responses_of(values)
         if rewards:
             self._scored += 1
