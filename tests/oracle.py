@@ -21,7 +21,7 @@ def token_logprobs(
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")  # the faster ones know no float64
     ids = torch.tensor([[*prompt_ids, *response_ids]])
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
     table = logits.double().log_softmax(-1)
     first = len(prompt_ids) - 1
     return [table[first + i, token].item() for i, token in enumerate(response_ids)]

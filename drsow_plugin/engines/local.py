@@ -55,7 +55,7 @@ class LocalEngine:
         self._network = network
         self._sharing = sharing
         self._tokens, self._rows = batch_tokens, batch_size
-        self._most = sys.maxsize
+        self._most = network.most_tokens or sys.maxsize
         self._adapter = adapter
 
     def logprobs(

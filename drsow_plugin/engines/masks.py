@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 _EACH = 256  # places that are asked about one by one; behind them a few are
 _FURTHEST = 1 << 17  # … up to here
 _BEHIND = 64  # places behind a token that are asked about
+_NO_BLOCK = -1  # what transformers fills in for tokens that are no part of a picture
 
 
 class UnshareableError(Exception):
@@ -103,6 +104,9 @@ class _NoLookup(TorchFunctionMode):
     ) -> Any:  # what torch wants it to be
         if func is torch.Tensor.__getitem__ and args[0].numel() > 1:
             places = args[1] if isinstance(args[1], tuple) else (args[1],)
-            if any(isinstance(place, torch.Tensor) for place in places):
+            asked = [place for place in places if isinstance(place, torch.Tensor)]
+            if asked and args[0].ne(_NO_BLOCK).any():
                 raise UnshareableError("its mask depends on more than the places of its tokens")
+            if asked:
+                return torch.full_like(sum(asked[1:], asked[0]), _NO_BLOCK)
         return func(*args, **(kwargs or {}))

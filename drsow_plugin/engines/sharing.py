@@ -12,16 +12,19 @@ from drsow_plugin.engines import kernels
 from drsow_plugin.engines.attention import Kernel, KeyValue, Packing
 from drsow_plugin.engines.masks import UnshareableError
 from drsow_plugin.engines.network import Network
+from drsow_plugin.engines.noise import nudged
 from drsow_plugin.engines.tree import TokenTree
 from drsow_plugin.records import TokenPair
 
 logger = logging.getLogger(__name__)
 
-# Rows in the order of the tree, and others of the same lengths that share as much.
+# Rows in the order of the tree, and others of the same lengths that share as much; the numbers
+# stand for the model's ordinary token ids.
 _A, _B = (7, 4, 9, 2, 8, 3), (5, 6, 1)
 _END = tuple(range(11, 21))
 _PROBE = [(*_B, *_A), (*_A, *_END), (*_A, 21, 11, 22, 13, 23, 15), (*_A[:3], *_B, 24, 25)]
 _NEIGHBOURS = [(*_B, *_A[::-1]), (*_A, *_END[:0:-1], 12), *_PROBE[2:]]
+_MOST_ID = max(map(max, _PROBE))
 _SAME = (2, 3)  # the rows that are in both
 _TRIED = max(map(len, _PROBE)) - 1  # tokens of the longest row
 _PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
@@ -88,10 +91,11 @@ def _difference(network: Network, kernel: Kernel) -> str:
         return "its mask is neither causal nor a window"
     packed = _probe(network, kernel, _PROBE)
     others = _probe(network, kernel, _NEIGHBOURS)
+    known = network.ordinary_ids(_MOST_ID + 1)
     for row, ids in enumerate(_PROBE):
-        tokens = torch.tensor([ids[:-1]], device=network.device)
+        tokens = known[:, ids[:-1]]
         alone = network.hidden(tokens)[0].double()
-        with network.nudged(_PATTERN):
+        with nudged(network.embeddings, _PATTERN):
             noise = _rms(network.hidden(tokens)[0].double() - alone)
         least = _NEGLIGIBLE * alone.std()
         influence = _rms(packed[row] - others[row])
@@ -104,7 +108,9 @@ def _difference(network: Network, kernel: Kernel) -> str:
 
 def _probe(network: Network, kernel: Kernel, rows: list[tuple[int, ...]]) -> list[torch.Tensor]:
     """Return the hidden states of each row, (tokens but the last, hidden size)."""
-    pairs = [TokenPair(row[:1], row[1:]) for row in rows]
+    known = network.ordinary_ids(_MOST_ID + 1)[0].tolist()
+    ids = [tuple(known[i] for i in row) for row in rows]
+    pairs = [TokenPair(row[:1], row[1:]) for row in ids]
     tree = TokenTree(pairs)
     hidden = torch.cat([part.double() for part in _parts(network, kernel, tree)])
     nodes = torch.from_numpy(tree.predictions).to(hidden.device)
@@ -135,7 +141,7 @@ def _longest(network: Network) -> int | None:
     Where a layer is given no mask, what it does in rows longer than a window is not known.
     """
     masks = network.masks
-    limits = [masks.longest, network.scaling.long_from]
+    limits = [masks.longest, network.scaling.long_from, network.most_tokens]
     if None in masks.used:
         limits += [window for window in network.windows if window >= _TRIED]
     return min((limit for limit in limits if limit is not None), default=None)

@@ -1,0 +1,61 @@
+"""What a model's configuration says of its sizes, its limits and its token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def special_ids(config: Any) -> list[int]:
+    """Return the token ids that a configuration, or one in it, names, ascending."""
+    found: set[int] = set()
+    for name, value in vars(config).items():
+        if hasattr(value, "to_dict"):
+            found.update(special_ids(value))
+        elif name.endswith(("_token_id", "_token_ids", "_token_index", "pad_index")):
+            values = value if isinstance(value, Sequence) else [value]
+            found.update(i for i in values if isinstance(i, int) and i >= 0)
+    return sorted(found)
+
+
+def ordinary_ids(config: Any, size: int, number: int) -> list[int]:
+    """Return token ids that the configuration does not name, ascending.
+
+    Models do other things with those that it does, such as leaving padding out.
+
+    Args:
+        config: The model's configuration.
+        size: Entries in the vocabulary. Where too few are ordinary, they repeat.
+        number: How many ids.
+    """
+    special = set(special_ids(config))
+    ids = [i for i in range(min(size, number + len(special))) if i not in special] or [0]
+    return [ids[i % len(ids)] for i in range(number)]
+
+
+def widest(config: Any) -> int:
+    """Return the widest that a token gets inside of a layer; 0 where it is not said."""
+    text = config.get_text_config()
+    names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+    sizes = [getattr(text, name, None) or 0 for name in names]
+    # One for all layers, or one for each.
+    return max(max(size) if isinstance(size, Sequence) else int(size) for size in sizes)
+
+
+def windows(config: Any) -> list[int]:
+    """Return lengths from which on the model may not see a whole row, in tokens."""
+    text = config.get_text_config()
+    names = ("sliding_window", "attention_chunk_size", "sliding_window_size", "window_size")
+    found = [getattr(text, name, None) for name in names]
+    return [w for w in found if isinstance(w, int) and w > 0]
+
+
+def most_tokens(config: Any) -> int | None:
+    """Return how many tokens a model treats alike; ``None`` for any number.
+
+    Llama 4 scales the queries of later tokens, and counts what it is given instead of reading
+    positions.
+    """
+    text = config.get_text_config()
+    scale = getattr(text, "floor_scale", None)
+    return int(scale) - 1 if scale and getattr(text, "attn_temperature_tuning", False) else None

@@ -1,0 +1,31 @@
+"""What rounding comes to: the yardstick of differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def nudged(embeddings: torch.nn.Module, pattern: int) -> Iterator[None]:
+    """Change each number that the embeddings give by one rounding.
+
+    Args:
+        embeddings: Of a model.
+        pattern: Which go up and which down; any odd number.
+    """
+
+    def nudge(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(output.numel(), device=output.device)
+        signs = places.mul(7919).remainder(pattern).remainder(2)
+        step = signs.mul(2).sub(1).view(output.shape).to(output)
+        return output + output * step * torch.finfo(output.dtype).eps
+
+    hook = embeddings.register_forward_hook(nudge)
+    try:
+        yield
+    finally:
+        hook.remove()
