@@ -89,7 +89,20 @@ def _one_split(
             f"{name} has no split {split!r}, only {', '.join(sorted(loaded))}. Name one of "
             "them, or none for all."
         )
-    return loaded[split or next(iter(loaded))] if split is not None or len(loaded) == 1 else loaded
+    if split is None and len(loaded) > 1:
+        return loaded
+    chosen = split or next(iter(loaded))
+    return named_split(loaded[chosen], chosen)
+
+
+def named_split(data: datasets.Dataset, name: str) -> datasets.Dataset:
+    """Return a data set that knows which split it is; saved ones and single files do not."""
+    import datasets
+
+    named = datasets.Dataset(
+        *(data.data, data.info.copy(), datasets.NamedSplit(name)), data._indices, data._fingerprint
+    )
+    return named.with_format(**data.format) if data.format["type"] else named
 
 
 def _load_folder_or_hub(

@@ -204,12 +204,11 @@ def test_the_output_is_never_the_input_nor_inside_of_it(tmp_path: Path, models: 
 def test_another_kind_into_the_same_folder_leaves_nothing_of_the_former(
     tmp_path: Path, models: list[str]
 ) -> None:
-    first, out = write(tmp_path / "1.jsonl", pairs()), tmp_path / "out"
-    second = write(tmp_path / "2.jsonl", [{"prompt": "q", "response": "a b"}] * 2)
-    assert drsow("annotate", first, out, *models).exit_code == 0
+    file, out = write(tmp_path / "1.jsonl", pairs()), tmp_path / "out"
+    assert drsow("annotate", file, out, *models).exit_code == 0
     (out / "data" / "mine.parquet").write_bytes(b"mine")
-    (out / "data" / "old-00000-of-00001.parquet").write_bytes(b"ours")
-    assert drsow("annotate", second, out, *models).exit_code == 0
+    write(file, [{"prompt": "q", "response": "a b"}] * 2)
+    assert drsow("annotate", file, out, *models).exit_code == 0
     assert not (out / "margins.png").exists() and (out / "lengths.png").exists()
     assert {f.name for f in (out / "data").iterdir()} == {
         "mine.parquet",
@@ -217,7 +216,7 @@ def test_another_kind_into_the_same_folder_leaves_nothing_of_the_former(
     }
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "report.json").write_text("{}")
-    assert "holds other things" in wrong("annotate", first, tmp_path / "other", *models)
+    assert "holds other things" in wrong("annotate", file, tmp_path / "other", *models)
 
 
 def test_json_lines_hold_what_json_can_hold(tmp_path: Path, models: list[str]) -> None:
@@ -230,17 +229,6 @@ def test_json_lines_hold_what_json_can_hold(tmp_path: Path, models: list[str]) -
     data.add_column("raw", [b"a", b"b"]).save_to_disk(tmp_path / "bytes")
     message = wrong("annotate", tmp_path / "bytes", tmp_path / "bytes.jsonl", *models)
     assert "'raw'" in message and "cannot be written as JSON" in message
-
-
-def test_a_folder_without_its_report_is_one_of_ours_that_was_not_finished(
-    tmp_path: Path, models: list[str]
-) -> None:
-    file, out = write(tmp_path / "rows.jsonl", pairs()), tmp_path / "out"
-    assert drsow("annotate", file, out, *models).exit_code == 0
-    (out / "report.json").unlink()
-    assert "report.json" in wrong("publish", out, "tester/one")
-    assert drsow("annotate", file, out, *models).exit_code == 0
-    assert (out / "report.json").is_file()
 
 
 def test_the_help_names_every_option() -> None:
@@ -298,7 +286,8 @@ def test_publish_and_push(
     loaded = datasets.load_dataset("tester/one", split="train")
     assert len(loaded) == 10 and b"license: cc-by-4.0" in one.files()["README.md"]
     assert "is public" in wrong("annotate", file, "tester/two", "--push", *models)
-    assert "no folder" in wrong("publish", file, "tester/one")
+    assert "is no folder" in wrong("publish", tmp_path / "none", "tester/one")
+    assert "rows.jsonl.report.json" in wrong("publish", file, "tester/one")
     assert "report.json" in wrong("publish", tmp_path / "cache", "tester/one")
     dry = drsow("publish", out, "tester/one", "--dry-run", tmp_path / "card")
     assert dry.exit_code == 0 and f"Wrote {tmp_path / 'card'}" in dry.stdout

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from drsow_plugin.annotate.figures import draw
-from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
+from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
+from drsow_plugin.annotate.place import Place
 from drsow_plugin.errors import DataError
 from drsow_plugin.printable import printable
 from drsow_plugin.redaction import without_tokens
@@ -97,20 +98,25 @@ class Report:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Report:
-        """Read the files of a report, as :meth:`files` gives them, from a folder.
+    def load(cls, path: Path) -> Report:
+        """Read the files of a report, as :meth:`files` gives them.
+
+        Args:
+            path: The folder that they are in, or the file of rows that they stand beside.
 
         Raises:
-            DataError: It is not there, or cannot be read.
+            DataError: They are not there, or cannot be read.
         """
+        place = Place.of(path)
         try:
-            values = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+            values = json.loads(place.at(REPORT).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{folder} has no {REPORT} that can be read ({error}). Give a folder that "
-                "'drsow annotate' wrote."
+                f"There is no {place.at(REPORT)} that can be read ({error}). Give a folder or a "
+                "file that 'drsow annotate' wrote."
             ) from error
-        found = {n: (folder / n).read_bytes() for n in PICTURES if (folder / n).is_file()}
+        values.pop(MANIFEST, None)
+        found = {n: place.at(n).read_bytes() for n in PICTURES if place.at(n).is_file()}
         return cls(values, found)
 
     def __str__(self) -> str:

@@ -196,7 +196,7 @@ def report_on(annotator: Annotator, data: Any) -> Report:
 
 def _split_name(data: Any) -> str:
     """Return the name of a split, such as ``train`` of ``train[:10]``."""
-    found = re.match(r"\w+", str(getattr(data, "split", None) or ""))
+    found = re.match(r"[\w.]+", str(getattr(data, "split", None) or ""))
     return found[0] if found else "train"
 
 

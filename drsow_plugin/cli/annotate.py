@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drsow_plugin.annotate.devices import parse_processes
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
-from drsow_plugin.cache import cache_folder, unfinished
+from drsow_plugin.cache import cache_folder
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
 from drsow_plugin.config import OPTIONS, SIDES, parse_pair
 from drsow_plugin.errors import ConfigError
+from drsow_plugin.hashing import text_sha256
 from drsow_plugin.values import parse_flag, parse_positive
 
 if TYPE_CHECKING:
@@ -71,8 +74,9 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     if not push:
         _require_apart(inputs, output.name)
     keep = parse_flag("keep_unusable", ours.get("keep_unusable", False))
-    processes = parse_positive("num_proc", ours.get("num_proc"))
+    processes = parse_processes(ours.get("num_proc"))
     shard_rows = parse_positive("shard_rows", ours.get("shard_rows", 128)) or 128
+    cache_folder(ours.get("cache_dir"))
 
     from drsow_plugin.annotate.annotator import Annotator
     from drsow_plugin.data import load_data
@@ -80,18 +84,19 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     data = load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA})
     output.check(data)
     annotator = Annotator(**options)
-    with unfinished(cache_folder()) as rows_dir:
+    source = [[_absolute(name) for name in inputs], *map(ours.get, DATA[:2])]
+    with output.reserved(text_sha256(json.dumps(source))) as folder:
         labelled = annotator.run(
             data,
             num_proc=processes,
             keep_unusable=keep,
             shard_rows=shard_rows,
             cache_dir=ours.get("cache_dir"),
-            rows_dir=str(rows_dir),
+            rows_dir=str(folder),
         )
         assert annotator.report is not None
         report = _complete(annotator.report, inputs, output.name, ours)
-        where = output.write(labelled, report)
+        where = output.write(labelled, report, folder)
     click.echo(str(report))
     click.echo(f"Wrote {where}")
 

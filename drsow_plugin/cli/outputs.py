@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
+from drsow_plugin.annotate.names import MANIFEST, REPORT, ROWS
+from drsow_plugin.annotate.place import Place, Write
+from drsow_plugin.cache import cache_folder, storage_errors, unfinished
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.values import parse_flag
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
 _FILE_BYTES = 500_000_000  # of one parquet file in a folder
-_OURS = re.compile(r"\w+-\d{5}-of-\d{5}\.parquet")
 
 
 class Output(Protocol):
@@ -36,8 +34,12 @@ class Output(Protocol):
         """Check, before the work, that rows such as these can be written there."""
         ...
 
-    def write(self, data: Any, report: Report) -> str:
-        """Write both and return where they are."""
+    def reserved(self, source: str) -> AbstractContextManager[Path]:
+        """Keep other runs out of it; gives a folder for what is not whole yet."""
+        ...
+
+    def write(self, data: Any, report: Report, folder: Path) -> str:
+        """Write both, by way of that folder, and return where they are."""
         ...
 
 
@@ -55,88 +57,68 @@ def open_output(target: str, *, push: bool, options: Mapping[str, Any]) -> Outpu
     """
     if push:
         return _open_hub(target, options)
-    path = Path(target).expanduser().absolute()
-    if path.suffix in (".parquet", ".jsonl"):
-        return _File(str(path), path)
-    if path.suffix in (".json", ".csv", ".gz", ".arrow"):
+    place = Place.of(Path(target).expanduser())
+    if place.path.suffix in (".json", ".csv", ".gz", ".arrow"):
         raise ConfigError(f"OUTPUT is a folder, a .parquet or a .jsonl file, got {target!r}.")
-    if path.is_file():
+    if place.path.is_file() and not place.is_file:
         raise ConfigError(f"OUTPUT {target!r} is a file without .parquet or .jsonl at its end.")
-    if path.is_dir() and any(path.iterdir()) and not (path / OPTIONS).is_file():
-        raise ConfigError(
-            f"The folder {target!r} holds other things. Give a new or empty folder, or one that "
-            "'drsow annotate' wrote."
-        )
-    return _Folder(str(path), path)
+    place.check()
+    return _File(place) if place.is_file else _Folder(place)
 
 
 @dataclass(frozen=True)
-class _Folder:
-    name: str
-    path: Path
+class _OnDisk:
+    place: Place
+
+    @property
+    def name(self) -> str:
+        return str(self.place.path)
 
     def check(self, data: Any) -> None:
-        _make(self.path, self.name)
+        """Take any."""
 
-    def write(self, data: Any, report: Report) -> str:
-        files = report.files()
-        (self.path / REPORT).unlink(missing_ok=True)  # of a former run: it comes back last
-        (self.path / OPTIONS).write_bytes(files[OPTIONS])
-        folder = self.path / "data"
-        folder.mkdir(exist_ok=True)
+    def reserved(self, source: str) -> AbstractContextManager[Path]:
+        return self.place.reserved(source)
+
+    def write(self, data: Any, report: Report, folder: Path) -> str:
+        files: dict[str, Write] = self.rows(data, report)
+        contents = {n: c for n, c in report.files().items() if n != REPORT}
+        files |= {name: _to_bytes(content) for name, content in contents.items()}
+
+        def manifest(output: Mapping[str, Any]) -> bytes:
+            return report.with_values(**{MANIFEST: output}).files()[REPORT]
+
+        self.place.write(folder, files, manifest)
+        return self.name
+
+    def rows(self, data: Any, report: Report) -> dict[str, Write]:
+        raise NotImplementedError
+
+
+class _Folder(_OnDisk):
+    def rows(self, data: Any, report: Report) -> dict[str, Write]:
         splits = data if isinstance(data, Mapping) else {_only_split(report): data}
-        written = set()
+        files: dict[str, Write] = {}
         for name, split in splits.items():
             count = max(1, -(-split.data.nbytes // _FILE_BYTES))
             for index in range(count):
                 part = split.shard(count, index, contiguous=True)
-                file = folder / f"{name}-{index:05d}-of-{count:05d}.parquet"
-                _replace(file, part.to_parquet)
-                written.add(file)
-        for stale in set(folder.glob("*.parquet")) - written:
-            if _OURS.fullmatch(stale.name):
-                stale.unlink()
-        for name in set(PICTURES) - set(files):
-            (self.path / name).unlink(missing_ok=True)
-        for name in sorted(files, key=lambda name: name == REPORT):
-            _replace(self.path / name, _to_bytes(files[name]))
-        return str(self.path)
+                files[f"data/{name}-{index:05d}-of-{count:05d}.parquet"] = part.to_parquet
+        return files
 
 
-@dataclass(frozen=True)
-class _File:
-    name: str
-    path: Path
-
-    def __post_init__(self) -> None:
-        if self.path.exists() and not self._beside(REPORT).is_file():
-            raise ConfigError(
-                f"OUTPUT {self.name!r} is there already, and 'drsow annotate' did not write it. "
-                "Give another name, or remove it."
-            )
-
+class _File(_OnDisk):
     def check(self, data: Any) -> None:
         if isinstance(data, Mapping):
             raise ConfigError(
                 f"The data has the splits {', '.join(data)}, and {self.name!r} is a single file. "
                 "Name one with --data-split, or give a folder."
             )
-        _make(self.path.parent, self.name)
-        if self.path.suffix == ".jsonl":
+        if self.place.path.suffix == ".jsonl":
             _require_json(data.features, self.name)
 
-    def write(self, data: Any, report: Report) -> str:
-        write = data.to_parquet if self.path.suffix == ".parquet" else _to_json(data)
-        _replace(self.path, write)
-        files = report.files()
-        for name in set(PICTURES) - set(files):
-            self._beside(name).unlink(missing_ok=True)
-        for name, content in files.items():
-            self._beside(name).write_bytes(content)
-        return str(self.path)
-
-    def _beside(self, name: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{name}")
+    def rows(self, data: Any, report: Report) -> dict[str, Write]:
+        return {ROWS: data.to_parquet if self.place.path.suffix == ".parquet" else _to_json(data)}
 
 
 @dataclass(frozen=True)
@@ -147,7 +129,16 @@ class _Hub:
     def check(self, data: Any) -> None:
         """Take any."""
 
-    def write(self, data: Any, report: Report) -> str:
+    @contextmanager
+    def reserved(self, source: str) -> Iterator[Path]:
+        """Let others in: the Hub itself sees to it."""
+        folder = cache_folder()
+        with ExitStack() as stack:
+            with storage_errors(f"{folder} cannot be written", "Name another with DRSOW_CACHE."):
+                made = stack.enter_context(unfinished(folder))
+            yield made
+
+    def write(self, data: Any, report: Report, folder: Path) -> str:
         from drsow_plugin.publishing.publish import publish
 
         return publish(data, self.name, report, **self.options)
@@ -203,28 +194,3 @@ def _require_json(features: Mapping[str, Any], target: str) -> None:
 
 def _to_bytes(content: bytes) -> Callable[[str], Any]:
     return lambda path: Path(path).write_bytes(content)
-
-
-def _make(folder: Path, target: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ConfigError(f"OUTPUT {target!r} cannot be written: {error.strerror}.") from error
-
-
-def _replace(path: Path, write: Callable[[str], Any]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    with _temporary(path) as temporary:
-        write(str(temporary))
-        temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)

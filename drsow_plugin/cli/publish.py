@@ -8,7 +8,7 @@ from drsow_plugin.cli.options import CONTEXT
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("folder")
+@click.argument("output")
 @click.argument("repo_id", metavar="ORG/NAME")
 @click.option("--public", is_flag=True, help="For all to see; private otherwise.")
 @click.option("--branch", help="Branch to publish on, made where it is missing. [the main one]")
@@ -16,7 +16,7 @@ from drsow_plugin.cli.options import CONTEXT
 @click.option("--language", multiple=True, help="Language of the texts, such as en; repeatable.")
 @click.option("--dry-run", metavar="DIR", help="Write the card into DIR and send nothing.")
 def publish(
-    folder: str,
+    output: str,
     repo_id: str,
     public: bool,
     branch: str | None,
@@ -24,7 +24,7 @@ def publish(
     language: tuple[str, ...],
     dry_run: str | None,
 ) -> None:
-    """Publish what 'drsow annotate' wrote into FOLDER as ORG/NAME on the Hub.
+    """Publish what 'drsow annotate' wrote as OUTPUT, a folder or file, as ORG/NAME on the Hub.
 
     The rows go first, then a card that says how they were made, merged into the README that is
     there. An interrupted upload can be repeated. Log in with 'hf auth login' first, or set
@@ -33,7 +33,7 @@ def publish(
     from drsow_plugin.publishing.publish import publish as send
 
     where = send(
-        folder,
+        output,
         repo_id,
         private=not public,
         revision=branch,

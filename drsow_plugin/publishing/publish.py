@@ -56,11 +56,11 @@ def publish(
     splits, as `push_to_hub` does.
 
     Args:
-        data: The labelled rows, with at least one row, or a folder that ``drsow annotate``
-            wrote.
+        data: The labelled rows, with at least one row, or the folder or file that ``drsow
+            annotate`` wrote.
         repo_id: ``owner/name``, or ``name`` for the owner of the token.
         report: How the rows were labelled: ``Annotator.report`` after ``run``, or
-            ``Annotator.report_on(rows)`` after ``map``. A folder has its own.
+            ``Annotator.report_on(rows)`` after ``map``. A folder and a file have their own.
         **options: ``private`` (create a private repository, and refuse one that is public;
             the default), ``revision`` (the branch to publish on, created where it is
             missing), ``token`` (with write access; by default that of ``hf auth login``),
@@ -78,7 +78,7 @@ def publish(
         HubError: The Hub refused, could not be reached or holds a public repository.
     """
     if isinstance(data, (str, Path)):
-        data, report = _read_folder(Path(data).expanduser(), report)
+        data, report = _read_output(Path(data).expanduser(), report)
     if report is None:
         raise ConfigError(
             "The card says how the rows were labelled: give report=annotate.report after "
@@ -165,16 +165,24 @@ def check_target(repo_id: str, *, private: bool = True, token: str | None = None
     Repository(open_api(token), repo_id, None, token).check(private=private)
 
 
-def _read_folder(folder: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
+def _read_output(path: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
+    from drsow_plugin.annotate.place import Place
     from drsow_plugin.annotate.report import Report
-    from drsow_plugin.data import load_data
+    from drsow_plugin.data import load_data, named_split
 
-    if not folder.is_dir():
+    place = Place.of(path)
+    if not (path.is_file() if place.is_file else path.is_dir()):
         raise ConfigError(
-            f"{str(folder)!r} is no folder. Give one that 'drsow annotate' wrote, or a data set."
+            f"{str(path)!r} is no folder, .parquet or .jsonl file. Give one that 'drsow annotate' "
+            "wrote, or a data set."
         )
-    report = report or Report.load(folder)
-    return load_data([str(folder)]), report
+    if report is None:
+        place.check_whole()
+        report = Report.load(path)
+    loaded = load_data([str(path)])
+    if place.is_file and not isinstance(loaded, Mapping):
+        loaded = named_split(loaded, next(iter(report.values["splits"])))
+    return loaded, report
 
 
 def front_matter(
