@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from test_annotator import candidates, pairs
 
 from drsow_plugin import Annotator, DataError, Report
-from drsow_plugin.annotate.figures import draw
+from drsow_plugin.annotate.figures import Pictures, lengths_figure, margins_figure
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.report import title
 from drsow_plugin.annotate.summary import MOST_GROUPS, Summary
 
 PAIRS = Layout("pairs", "prompt", ("chosen", "rejected"), group="domain")
@@ -165,7 +168,11 @@ def test_the_picture_of_lengths_is_drawn_from_a_fair_sample() -> None:
     lengths = np.frombuffer(summary.points[0])
     assert len(lengths) == 20_000 and 29_000 < lengths.mean() < 31_000
     assert summary.describe()["length_correlation"] == pytest.approx(1.0)
-    assert draw({"train": summary})["lengths.png"] == draw({"train": summary})["lengths.png"]
+    figure = lengths_figure({"train": summary}, "a over b")
+    label = "20,000 of 60,000 responses in train"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
+    first, second = (Pictures({"train": summary}, "a over b")["lengths.png"] for _ in range(2))
+    assert first == second
 
 
 def test_too_many_groups_are_refused() -> None:
@@ -174,3 +181,77 @@ def test_too_many_groups_are_refused() -> None:
     columns = pair_columns([(1.0, 0.0)] * count, [(1, 1)] * count)
     with pytest.raises(DataError, match="more than 200 values"):
         summary.add({"domain": list(range(count))}, columns, [True] * count)
+
+
+def summary_of(margins: Any, points: Any) -> Summary:
+    summary = Summary(PAIRS, LabelConfig())
+    summary.margins = array("d", margins)
+    summary.points = (array("d", [x for x, _ in points]), array("d", [y for _, y in points]))
+    summary.seen = len(points)
+    return summary
+
+
+def cloud(number: int, seed: int = 0) -> list[tuple[float, float]]:
+    source = np.random.default_rng(seed)
+    return [(float(n), source.normal(n / 9, 20)) for n in source.integers(1, 800, number)]
+
+
+NORMAL = list(np.random.default_rng(0).normal(5, 20, 2000))
+DATA = {
+    "one": {"train": summary_of([1.5], [(3.0, 1.0), (5.0, -0.5)])},
+    "few": {"_x": summary_of([1.5, -2, 0.5, 3], cloud(8)), "a": summary_of([1], cloud(2))},
+    "equal": {"train": summary_of([0.0] * 50, [(10.0, 0.0)] * 100)},
+    "outliers": {
+        "train": summary_of(
+            [*NORMAL, 5000, -8000], [*cloud(2000), (30_000.0, 50.0), (50.0, 9e3), (2.0, -7e3)]
+        )
+    },
+    "spike": {"train": summary_of([0.0] * 999 + [1e3], [(10.0, 0.0)] * 300 + [(10.0, 1e3)])},
+    "splits": {f"a_split_number_{n}": summary_of(NORMAL, cloud(50, n)) for n in range(9)},
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_the_pictures_show_every_pair_and_every_response(name: str) -> None:
+    summaries = DATA[name]
+    margins, lengths = (f(summaries, "a$b$ over c\nd_1") for f in (margins_figure, lengths_figure))
+    for figure in (margins, lengths):
+        figure.savefig(io.BytesIO(), format="png")
+        (axes,), (legend,) = figure.axes, figure.legends
+        extent = legend.get_window_extent()
+        assert not extent.overlaps(axes.get_window_extent())
+        assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
+        assert len(legend.get_texts()) == len(summaries)
+        label = axes.xaxis.label.get_window_extent()
+        assert figure.bbox.x0 <= label.x0 and label.x1 <= figure.bbox.x1
+        assert axes.get_title() == r"a\$b\$ over c" "\nd_1"
+    axes = margins.axes[0]
+    ticks = [tick for tick in axes.get_yticks() if tick <= axes.get_ylim()[1]]
+    assert len(ticks) > 1 and all(float(tick).is_integer() for tick in ticks)
+    heights = sum(bar.get_height() for bars in axes.containers for bar in bars)
+    assert heights == sum(len(summary.margins) for summary in summaries.values())
+    axes = lengths.axes[0]
+    drawn = np.concatenate([np.transpose(line.get_data()) for line in axes.lines])
+    assert len(drawn) == sum(len(summary.points[0]) for summary in summaries.values())
+    for values, (low, high) in zip(drawn.T, (axes.get_xlim(), axes.get_ylim()), strict=True):
+        assert low <= values.min() and values.max() <= high
+    beyond = (2, 3) if name == "outliers" else (0, 0)
+    for figure, number in zip((margins, lengths), beyond, strict=True):
+        said = figure.axes[0].get_xlabel().partition("\n")[2]
+        assert said.startswith(f"{number} beyond the ax") if number else not said
+
+
+def test_the_title_names_the_pair_and_the_data_and_no_folder() -> None:
+    def side(source: str, **others: str) -> dict[str, str]:
+        return {"source": source, **others}
+
+    pair = {"strong": side("org/model-dpo"), "weak": side("/home/me/model-sft")}
+    assert title({"pair": pair}) == "model-dpo over model-sft"
+    named = {"pair": pair, "input": "/home/me/a.jsonl, b.csv"}
+    assert title(named) == "model-dpo over model-sft\na.jsonl and 1 more"
+    same = {"strong": side("demo", template="tokenizer"), "weak": side("demo", template="none")}
+    assert title({"pair": same, "input": "org/data"}) == (
+        "demo (template tokenizer) over demo (template none)\ndata"
+    )
+    same = {"strong": side("m", adapter="org/tuned"), "weak": side("m")}
+    assert title({"pair": same}) == "m (adapter tuned) over m (no adapter)"

@@ -3,73 +3,167 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drsow_plugin.annotate.summary import Summary
+from drsow_plugin.printable import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw(summaries: Mapping[str, Summary]) -> dict[str, bytes]:
-    """Return PNG files by name: ``margins.png`` (where there are pairs) and ``lengths.png``."""
+class Pictures(Mapping[str, bytes]):
+    """PNG files by name, drawn when one is first asked for.
+
+    ``margins.png`` is there where there are pairs, ``lengths.png`` where there are rewards.
+    """
+
+    def __init__(self, summaries: Mapping[str, Summary], title: str) -> None:
+        """Draw nothing yet.
+
+        Args:
+            summaries: What came out, by split.
+            title: What stands above each picture.
+        """
+        self._summaries = summaries
+        self._title = title
+
+    def titled(self, title: str) -> Pictures:
+        """Return the same pictures under another title."""
+        return Pictures(self._summaries, title)
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        return draw(self._summaries, self._title)
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._files[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def draw(summaries: Mapping[str, Summary], title: str) -> dict[str, bytes]:
+    """Return the PNG files by name; see :class:`Pictures`."""
     pictures = {}
-    margins = {name: np.frombuffer(s.margins) for name, s in summaries.items() if s.margins}
-    if margins:
-        pictures["margins.png"] = _png(_margins(margins))
-    points = {
-        name: (np.frombuffer(s.points[0]), np.frombuffer(s.points[1]))
-        for name, s in summaries.items()
-        if s.points[0]
-    }
-    if points:
-        pictures["lengths.png"] = _png(_lengths(points))
+    pairs = {name: summary for name, summary in summaries.items() if summary.margins}
+    if pairs:
+        pictures["margins.png"] = _png(margins_figure(pairs, title))
+    scored = {name: summary for name, summary in summaries.items() if summary.points[0]}
+    if scored:
+        pictures["lengths.png"] = _png(lengths_figure(scored, title))
     return pictures
 
 
-def _margins(margins: Mapping[str, np.ndarray]) -> Figure:
-    figure = _figure()
-    axes = figure.add_subplot()
+def margins_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
+    """Draw how many pairs have which margin."""
+    margins = {name: np.frombuffer(summary.margins) for name, summary in summaries.items()}
     everything = np.concatenate(list(margins.values()))
+    low, high = _reach(everything)
+    figure, axes = _open(title)
     bars = int(np.clip(2 * len(everything) ** 0.5, 10, 60))
-    edges = np.histogram_bin_edges(everything, bins=bars, range=_central(everything))
+    edges = list(np.linspace(low, high, bars + 1))
     for name, values in margins.items():
-        inside = np.clip(values, edges[0], edges[-1])  # what lies beyond is in the last bars
-        axes.hist(inside, bins=list(edges), alpha=0.6, label=f"{name} ({len(values):,} pairs)")
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel("margin: reward of chosen minus reward of rejected (nats)")
+        label = _label(f"{len(values):,}", "pair", name)
+        axes.hist(np.clip(values, low, high), bins=edges, alpha=0.6, label=label)
+    if low < 0 < high:
+        axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlim(low, high)
+    said = "margin: reward of chosen minus reward of rejected (nats)"
+    if beyond := np.count_nonzero((everything < low) | (everything > high)):
+        said += f"\n{beyond:,} beyond the axis, {_span(everything)}, in the outermost bars"
+    axes.set_xlabel(said, fontsize="small")
     axes.set_ylabel("pairs")
-    axes.legend(frameon=False)
+    _count(axes, "y")
+    _close(figure, axes)
     return figure
 
 
-def _lengths(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    figure = _figure()
-    axes = figure.add_subplot()
-    for name, (lengths, rewards) in points.items():
-        label = f"{name} ({len(lengths):,} responses)"
-        axes.plot(lengths, rewards, ".", markersize=3, alpha=0.4, label=label)
-    axes.set_xlabel("length of the response (tokens of the strong model)")
+def lengths_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
+    """Draw the rewards of responses against their lengths."""
+    points = {name: np.array([*map(np.frombuffer, s.points)]) for name, s in summaries.items()}
+    everything = np.concatenate(list(points.values()), axis=1)
+    low, high = np.array([_reach(values) for values in everything]).T[..., None]
+    figure, axes = _open(title)
+    size = 3 if everything.shape[1] > 500 else 6
+    for place, (name, drawn) in enumerate(points.items()):
+        number, of = drawn.shape[1], summaries[name].seen
+        counted = f"{number:,}" if number == of else f"{number:,} of {of:,}"
+        color = f"C{place}"
+        axes.plot([], [], "o", color=color, label=_label(counted, "response", name))
+        far = np.any((drawn < low) | (drawn > high), axis=0)
+        axes.plot(*drawn[:, ~far], ".", markersize=size, alpha=0.4, color=color)
+        if far.any():
+            edge = np.clip(drawn[:, far], low, high)
+            axes.plot(*edge, "D", markersize=5, color=color, clip_on=False)
+    axes.set_xlim(low[0, 0], high[0, 0])
+    axes.set_ylim(low[1, 0], high[1, 0])
+    said = "length of the response (tokens of the strong model)"
+    if beyond := np.count_nonzero(np.any((everything < low) | (everything > high), axis=0)):
+        said += f"\n{beyond:,} beyond the axes, as diamonds at the edge: lengths "
+        said += f"{_span(everything[0])}, rewards {_span(everything[1])}"
+    axes.set_xlabel(said, fontsize="small")
     axes.set_ylabel("reward (nats)")
-    axes.set_ylim(*_central(np.concatenate([rewards for _, rewards in points.values()])))
-    axes.legend(frameon=False)
+    _count(axes, "x")
+    _close(figure, axes)
     return figure
 
 
-def _central(values: np.ndarray) -> tuple[float, float]:
-    """Return a range that a few extreme values do not stretch."""
-    low, high = np.quantile(values, (0.005, 0.995))
-    room = max((high - low) * 0.05, 1e-6)
+def _reach(values: np.ndarray) -> tuple[float, float]:
+    """Return a range for an axis that holds all values, but for a few far from the rest."""
+    low, high = values.min(), values.max()
+    inner = np.quantile(values, (0.005, 0.995))
+    wide = (inner[1] - inner[0]) / 2
+    if wide > 0:
+        low, high = max(low, inner[0] - wide), min(high, inner[1] + wide)
+    room = (high - low) * 0.05 or max(abs(low) * 0.05, 0.5)
     return float(low - room), float(high + room)
 
 
-def _figure() -> Figure:
+def _span(values: np.ndarray) -> str:
+    return f"{values.min():,.5g} to {values.max():,.5g}"
+
+
+def _label(number: str, what: str, split: str) -> str:
+    return _plain(f"{number} {what if number == '1' else f'{what}s'} in {split}")
+
+
+def _open(title: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(_plain(title), fontsize="medium", pad=9)
+    return figure, axes
+
+
+def _close(figure: Figure, axes: Axes) -> None:
+    """Put the legend below the axes, where it covers nothing, in as many columns as fit."""
+    _, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), max(1, 90 // (max(map(len, labels)) + 6)))
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _count(axes: Axes, axis: str) -> None:
+    """Let an axis of counts show whole numbers."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    ticks = getattr(axes, f"{axis}axis")
+    ticks.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    ticks.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _plain(text: str) -> str:
+    """Return a text that is not read as a formula."""
+    return printable(text, lines=True).replace("$", "\\$")
 
 
 def _png(figure: Figure) -> bytes:

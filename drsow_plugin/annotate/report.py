@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from drsow_plugin.annotate.figures import draw
+from drsow_plugin.annotate.figures import Pictures
 from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
 from drsow_plugin.annotate.place import Place
+from drsow_plugin.config import SIDES
 from drsow_plugin.errors import DataError
 from drsow_plugin.printable import printable
 from drsow_plugin.redaction import without_tokens
@@ -44,7 +45,7 @@ class Report:
     """
 
     values: dict[str, Any]
-    pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
+    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -75,11 +76,14 @@ class Report:
             "columns": {n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
             "splits": {name: summary.describe() for name, summary in summaries.items()},
         }
-        return cls(values, draw(summaries))
+        return cls(values, Pictures(summaries, title(values)))
 
     def with_values(self, **values: Any) -> Report:
         """Return the report with more values."""
-        return replace(self, values={**self.values, **values})
+        new = {**self.values, **values}
+        if isinstance(self.pictures, Pictures):
+            return replace(self, values=new, pictures=self.pictures.titled(title(new)))
+        return replace(self, values=new)
 
     def files(self) -> dict[str, bytes]:
         """Return the report, the options as YAML, and the pictures, by file name.
@@ -128,6 +132,32 @@ class Report:
                 for group, figures in (split.get(f"{kind}s") or {}).items():
                     lines += [f"  {kind} {group}:", *(f"  {line}" for line in _lines(figures))]
         return "\n".join(map(printable, lines))
+
+
+def title(values: Mapping[str, Any]) -> str:
+    """Return what stands above the pictures: the pair, and the data where it has a name.
+
+    Of a path or a Hub id only the last component.
+    """
+    sides = [values["pair"][side] for side in SIDES]
+    names = [PurePath(side["source"]).name for side in sides]
+    if names[0] == names[1]:
+        names = [f"{name} ({_apart(sides, at)})" for at, name in enumerate(names)]
+    files = [PurePath(name).name for name in (values.get("input") or "").split(", ")]
+    data = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    return "\n".join(filter(None, (" over ".join(map(_short, names)), _short(data))))
+
+
+def _apart(sides: Sequence[Mapping[str, Any]], at: int) -> str:
+    """Return what sets one of two models of one name apart from the other."""
+    keys = ("adapter", "template", "revision", "source", "dtype")
+    key = next((key for key in keys if sides[0].get(key) != sides[1].get(key)), "source")
+    value = sides[at].get(key)
+    return f"{key} {PurePath(str(value)).name}" if value else f"no {key}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:40]}…{name[-19:]}"
 
 
 def _routing(annotator: Annotator) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Summary:
         self._layout = layout
         self._whole = replace(layout, routed=False)  # of a part no parts are counted
         self._prefix = config.prefix
-        self._rows = self._scored = self._pairs = self._swapped = self._responses = self._seen = 0
+        self._rows = self._scored = self._pairs = self._swapped = self._responses = self.seen = 0
         self._dropped: Counter[str] = Counter()
         self._accuracy, self._longer, self._chosen_longer = Share(), Share(), Share()
         self._correlation = Correlation()
@@ -216,10 +216,10 @@ class Summary:
             self._correlation.add(rewards, lengths, centred=centred)
             self._responses += len(rewards)
         for reward, length in zip(rewards, lengths, strict=True):
-            self._seen += 1
+            self.seen += 1
             place = len(self.points[0])
             if place >= _POINTS:  # a fair sample of all of them
-                place = self._random.randrange(self._seen)
+                place = self._random.randrange(self.seen)
                 if place >= _POINTS:
                     continue
                 self.points[0][place], self.points[1][place] = length, reward
