@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drsow_plugin.engines.sources import Source
 from drsow_plugin.errors import EngineError
 from drsow_plugin.hashing import Stamp, file_sha256, text_sha256
+from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,6 +108,57 @@ class Files:
         )
 
 
+class Contents:
+    """What a model and its adapter hold: files here, or what a commit on the Hub has.
+
+    Attributes:
+        adapter: What identifies the adapter, as plain values; ``None`` without one.
+        adapter_commit: The commit of an adapter on the Hub.
+    """
+
+    def __init__(
+        self, side: str, config: ModelConfig, source: Source, adapter: Path | str | None
+    ) -> None:
+        """Look at the files, before anything is read from them; those of the adapter are read.
+
+        Args:
+            side: The side's name.
+            config: The side.
+            source: Where the model lies.
+            adapter: The adapter's folder, or its commit.
+        """
+        self._commit = source.commit
+        self._files: dict[str, Files] = {}
+        if source.local:
+            label = f"{side}={config.source!r}"
+            self._files["model"] = Files(label, Path(source.name), source.gguf_file)
+        self.adapter: dict[str, Any] | None = None
+        self.adapter_commit = adapter if isinstance(adapter, str) else None
+        if isinstance(adapter, Path):
+            files = self._files["adapter"] = Files(f"{side}_adapter={config.adapter!r}", adapter)
+            self.adapter = {"sha256": files.sha256()}
+        elif adapter is not None:
+            self.adapter = {"revision": adapter}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the weights: the hashes of files, or the commit.
+
+        Raises:
+            EngineError: A file was changed.
+        """
+        files = self._files.get("model")
+        return {"revision": self._commit} if files is None else {"sha256": files.sha256()}
+
+    def check(self) -> None:
+        """Check that no file was changed; see :meth:`Files.check`.
+
+        Raises:
+            EngineError: One was.
+        """
+        for files in self._files.values():
+            files.check()
+
+
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the SHA-256 of what a tokenizer does, as far as it can be written down."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -113,8 +166,3 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
         return text_sha256(backend.to_str())
     specials = [str(token) for token in tokenizer.all_special_tokens]
     return text_sha256(json.dumps([tokenizer.get_vocab(), specials], sort_keys=True))
-
-
-def describe_files(files: Files | None, commit: str | None) -> dict[str, Any]:
-    """Return what identifies weights: the hashes of local files, or the commit on the Hub."""
-    return {"revision": commit} if files is None else {"sha256": files.sha256()}

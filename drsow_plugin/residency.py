@@ -6,13 +6,14 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from drsow_plugin.engines.budget import free_memory
 from drsow_plugin.engines.loading import Weights
-from drsow_plugin.errors import EngineError
+from drsow_plugin.errors import DrSoWError, EngineError
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import told
 
@@ -44,6 +45,7 @@ class Shared:
         self.weights: dict[ModelConfig, Weights] = {}
         self._engines: dict[str, tuple[ModelConfig, Engine]] = {}
         self._known: set[str] = set()
+        self._own: dict[str, ModelConfig] = {}
         self._warned = False
 
     def is_resident(self, side: str) -> bool:
@@ -74,10 +76,15 @@ class Shared:
         """
         with self.lock:
             if side not in self._engines:
+                key = self._own.get(side, key)
                 if key not in self.weights:
                     self._make_room(side, *room)
                 with told(f"loading the {side} model and trying how its rows are best scored"):
-                    opened = _attempt(open_engine, self.weights.get(key))
+                    try:
+                        opened = _attempt(open_engine, self.weights.get(key))
+                    except DrSoWError:
+                        self._forget(key)  # an adapter may be on it by half
+                        raise
                     if opened is None and self._release(side, room[0]):
                         opened = _attempt(open_engine, None)
                 if opened is None:
@@ -86,6 +93,9 @@ class Shared:
                         "smaller dtype, quantization=…, or spread it with device_map=auto."
                     )
                 weights, engine = opened
+                if weights.owner is not None and side not in self._own:
+                    self._forget(key)  # whoever shares them loads them anew
+                    key = self._own[side] = replace(key, adapter=side)
                 self.weights[key], self._engines[side] = weights, (key, engine)
                 self._known.add(side)
             return self._engines[side][1]
@@ -100,7 +110,7 @@ class Shared:
 
     def _release(self, side: str, device: torch.device) -> bool:
         """Let go of the weights on a device; tell whether there were any."""
-        there = {key for key, held in self.weights.items() if held.network.device == device}
+        there = {key for key, held in self.weights.items() if held.device == device}
         if there and not self._warned:
             logger.warning(
                 "The %s model does not fit on %s beside what is there (%s): the models take "
@@ -109,15 +119,17 @@ class Shared:
                 *(side, device, ", ".join(sorted(self._engines))),
             )
             self._warned = True
-        for key in there:
-            del self.weights[key]
-        self._engines = {
-            name: held for name, held in self._engines.items() if held[0] in self.weights
-        }
+        self._forget(*there)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return bool(there)
+
+    def _forget(self, *keys: ModelConfig) -> None:
+        self.weights = {key: held for key, held in self.weights.items() if key not in keys}
+        self._engines = {
+            name: held for name, held in self._engines.items() if held[0] in self.weights
+        }
 
 
 def _attempt(

@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from drsow_plugin.engines import Engine
+from drsow_plugin.engines.adapters import find_adapter
 from drsow_plugin.engines.converted import loads_fast
 from drsow_plugin.engines.loading import Weights, resolve_device, resolve_dtype
 from drsow_plugin.engines.local import LocalEngine
 from drsow_plugin.engines.sources import (
     Source,
-    find_adapter,
     load_config,
     load_tokenizer,
     locate,
@@ -24,7 +23,7 @@ from drsow_plugin.engines.sources import (
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.fitting import fitted
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.identity import Files, describe_files, tokenizer_sha256
+from drsow_plugin.identity import Contents, tokenizer_sha256
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.records import Message, Scoring, TokenPair
 from drsow_plugin.residency import Shared, weight_bytes
@@ -72,7 +71,8 @@ class Side:
         self._config = config
         self._device = resolve_device(name, self._config)
         self._source: Source = locate(name, self._config)
-        self._look_at_files()
+        # Before anything is read from the files.
+        self._contents = Contents(name, config, self._source, find_adapter(name, config))
         key = replace(self._files_key(), tokenizer=self._config.tokenizer)
         if key not in shared.read:
             where = partial(loads_fast, name, self._config, self._source)
@@ -89,28 +89,13 @@ class Side:
         self._vocab_size = int(self._hf_config.get_text_config().vocab_size)
         self.max_length = self._length_limit()
 
-    def _look_at_files(self) -> None:
-        """Look at the files of model and adapter, before anything is read from them."""
-        name, config, source = self.name, self._config, self._source
-        self._files = self._adapter_files = self._adapter = None
-        if source.local:
-            label = f"{name}={config.source!r}"
-            self._files = Files(label, Path(source.name), source.gguf_file)
-        adapter = find_adapter(name, config)
-        if isinstance(adapter, Path):
-            self._adapter_files = Files(f"{name}_adapter={config.adapter!r}", adapter)
-        if adapter is not None:
-            self._adapter = describe_files(self._adapter_files, str(adapter))
-
     def check_files(self) -> None:
         """Check that the files of model and adapter are those that were there at first.
 
         Raises:
             EngineError: One was changed, removed or added.
         """
-        for files in (self._files, self._adapter_files):
-            if files is not None:
-                files.check()
+        self._contents.check()
 
     def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
         """Return one row as token ids that fit the model, or with the reason why not.
@@ -194,17 +179,29 @@ class Side:
         return weight_bytes(self._hf_config, dtype, config.trust_remote_code)
 
     def _open_engine(self, weights: Weights | None) -> tuple[Weights, Engine]:
+        if weights is None or self._config.adapter is None or not weights.has_adapter:
+            return self._engine_on(weights)
+        try:
+            return self._engine_on(weights)
+        except ConfigError:  # not any two adapters go together on one model
+            weights, engine = self._engine_on(None)
+            weights.owner = self.name
+            return weights, engine
+
+    def _engine_on(self, weights: Weights | None) -> tuple[Weights, Engine]:
         if weights is None:
             weights = Weights(self.name, self._config, self._source)
-        if self._config.adapter is not None:
-            weights.add_adapter(self.name, self.pinned_config)
+        adapter = None if self._config.adapter is None else self.name
+        if adapter is not None:
+            weights.add_adapter(adapter, self.pinned_config)
+        network, sharing = weights.ready(adapter)
         self.check_files()  # before hours of work, not only after it
         return weights, LocalEngine(
-            weights.network,
-            weights.sharing,
+            network,
+            sharing,
             batch_tokens=self._batching.tokens,
             batch_size=self._batching.rows,
-            adapter=partial(weights.use, self.name if self._config.adapter else None),
+            adapter=partial(weights.use, adapter),
         )
 
     def _files_key(self) -> ModelConfig:
@@ -226,7 +223,10 @@ class Side:
         config = self._config
         return (
             *(self._source, config.quantization, config.attn_implementation),
-            *(resolve_dtype(config, self._device), json.dumps(self._adapter, sort_keys=True)),
+            *(
+                resolve_dtype(config, self._device),
+                json.dumps(self._contents.adapter, sort_keys=True),
+            ),
             *(self.template, self.tokenizer.bos_token_id, tokenizer_sha256(self.tokenizer)),
         )
 
@@ -244,15 +244,11 @@ class Side:
             "repository": None if self._source.local else self._source.name,
             "quantization": self._config.quantization,
             "attn_implementation": self._config.attn_implementation,
-            "adapter_repository": self._config.adapter if self._adapter_is_remote else None,
+            "adapter_repository": self._config.adapter if self._contents.adapter_commit else None,
         }
         if self._source.gguf_file:
             content["sha256"] = list(content["sha256"].values())
         return text_sha256(json.dumps(content, sort_keys=True))
-
-    @property
-    def _adapter_is_remote(self) -> bool:
-        return self._adapter is not None and "sha256" not in self._adapter
 
     @property
     def dtype(self) -> str:
@@ -264,10 +260,10 @@ class Side:
 
     def _content(self) -> dict[str, Any]:
         return {
-            **describe_files(self._files, self._source.commit),
+            **self._contents.describe(),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
             "dtype": self.dtype,
-            "adapter_identity": self._adapter,
+            "adapter_identity": self._contents.adapter,
             "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
             "max_length": self.max_length,
             "template_sha256": self.template and text_sha256(self.template),
@@ -280,8 +276,8 @@ class Side:
         pinned = self._config
         if self._source.commit:
             pinned = replace(pinned, revision=self._source.commit)
-        if self._adapter is not None and self._adapter_is_remote:
-            pinned = replace(pinned, adapter_revision=self._adapter["revision"])
+        if self._contents.adapter_commit:
+            pinned = replace(pinned, adapter_revision=self._contents.adapter_commit)
         return pinned
 
     def _length_limit(self) -> int | None:

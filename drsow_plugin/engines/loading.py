@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from drsow_plugin.engines.adapters import checksums, put_on, tensors_of, tried
 from drsow_plugin.engines.converted import loads_fast
 from drsow_plugin.engines.network import Network
-from drsow_plugin.engines.sharing import find_sharing
+from drsow_plugin.engines.sharing import Sharing, find_sharing
 from drsow_plugin.engines.sources import Source, translated_errors
-from drsow_plugin.errors import ConfigError
+from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.model_config import ModelConfig
+
+logger = logging.getLogger(__name__)
 
 
 def resolve_device(side: str, config: ModelConfig) -> torch.device:
@@ -49,7 +52,13 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> str:
 
 
 class Weights:
-    """Loaded weights, and the adapters that may be put on top of them."""
+    """Loaded weights, and the adapters that may be put on top of them.
+
+    Attributes:
+        model: The model.
+        owner: The only side that may use them, because of what its adapter did to them;
+            ``None`` if any may.
+    """
 
     def __init__(self, side: str, config: ModelConfig, source: Source) -> None:
         """Load the weights of one side.
@@ -85,42 +94,88 @@ class Weights:
         self.model.train(False)
         if arguments["dtype"] == "float64" and hasattr(self.model, "set_experts_implementation"):
             self.model.set_experts_implementation("eager")  # the faster ones know no float64
-        with translated_errors(f"{side}={config.source!r}", config.revision):
-            self.network = Network(self.model)
-        asked = config.attn_implementation is not None  # what is asked for attends, row by row
-        self.sharing = None if asked else find_sharing(self.network)
+        self.owner: str | None = None
+        self._label = f"{side}={config.source!r}"
+        # What is asked for attends, row by row.
+        self._may_share = config.attn_implementation is None
         self._adapted: Any = None
+        self._ready: dict[str | None, tuple[Network, Sharing | None]] = {}
         self._lock = threading.RLock()  # an adapter is on or off for all that use the weights
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether there is an adapter on top."""
+        return self._adapted is not None
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in."""
+        return next(iter(self._ready.values()))[0].device
+
+    def ready(
+        self, adapter: str | None, label: str | None = None
+    ) -> tuple[Network, Sharing | None]:
+        """Return the model with the named side's adapter, or none, and how its rows share.
+
+        Args:
+            adapter: The side.
+            label: What the model is called in an error, if not by its own name.
+
+        Raises:
+            ConfigError: The model, as it is with that adapter, cannot be scored.
+        """
+        label = label or self._label
+        with self.use(adapter):
+            if adapter not in self._ready:
+                with translated_errors(label, None):
+                    try:
+                        network = Network(self.model)
+                    except ConfigError as error:
+                        raise ConfigError(f"{label}: {error}") from error
+                sharing = find_sharing(network) if self._may_share else None
+                self._ready[adapter] = (network, sharing)
+            return self._ready[adapter]
 
     def add_adapter(self, side: str, config: ModelConfig) -> None:
         """Put a side's PEFT adapter on top, under the side's name; it is off until used.
 
+        Where that changes the weights themselves, or what the model does with the adapter off,
+        the weights are the side's own from then on: see :attr:`owner`.
+
         Raises:
             ConfigError: It cannot be loaded, or does not belong to these weights.
         """
-        from peft import PeftModel
-
-        revision = {"revision": config.adapter_revision} if config.adapter_revision else {}
-        name = f"{side}_adapter={config.adapter!r}"
-        with (
-            self._lock,  # nobody scores with these weights meanwhile
-            translated_errors(name, config.adapter_revision),
-            warnings.catch_warnings(),
-        ):
-            # Else PEFT goes on with random weights for what it did not find.
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            if self._adapted is None:
-                self._adapted = PeftModel.from_pretrained(
-                    self.model, config.adapter, adapter_name=side, **revision
+        with self._lock:  # nobody scores with these weights meanwhile
+            with self.use(None):
+                before, tensors = tried(self.model), tensors_of(self.model)
+                sums = checksums(tensors)
+            self._adapted = put_on(self.model, self._adapted, side, config)
+            self.ready(side, f"{side}_adapter={config.adapter!r}")
+            with self.use(side):
+                with_adapter = tried(self.model)
+            with self.use(None):
+                is_unmoved = torch.equal(tried(self.model), before)
+            if not is_unmoved or checksums(tensors) != sums:
+                self.owner = side
+            elif torch.equal(with_adapter, before):
+                logger.warning(
+                    "%s_adapter=%r changes nothing on the tokens that were tried.",
+                    *(side, config.adapter),
                 )
-            else:
-                self._adapted.load_adapter(config.adapter, adapter_name=side, **revision)
-            self._adapted.eval()
 
     @contextmanager
     def use(self, adapter: str | None) -> Iterator[None]:
-        """Return a context in which the named side's adapter, or none, is active."""
+        """Return a context in which the named side's adapter, or none, is active.
+
+        Raises:
+            EngineError: The weights have become another side's own.
+        """
         with self._lock:
+            if self.owner not in (None, adapter):
+                raise EngineError(
+                    f"The {self.owner} adapter changed the weights under it, which were in use "
+                    "in another thread. Score again: they are loaded anew."
+                )
             if self._adapted is None:
                 yield
             elif adapter is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from drsow_plugin.errors import ConfigError, DrSoWError, HubError, MissingExtraError
+from drsow_plugin.errors import ConfigError, DrSoWError, HubError
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -85,12 +82,12 @@ def locate(side: str, config: ModelConfig) -> Source:
                 "transformers model. Give the folder that save_pretrained wrote, or a .gguf file."
             )
         return Source(str(path), None, local=True)
-    if not _HUB_ID.fullmatch(config.source) or config.source.startswith("."):
+    if not HUB_ID.fullmatch(config.source) or config.source.startswith("."):
         raise ConfigError(
             f"{side}={config.source!r}: no such file or folder, and not a Hub id "
             "(organisation/name). Check the path."
         )
-    file = _download(f"{side}={config.source!r}", config.source, "config.json", config.revision)
+    file = download(f"{side}={config.source!r}", config.source, "config.json", config.revision)
     return Source(config.source, None, local=False, commit=file.parent.name)
 
 
@@ -163,36 +160,7 @@ def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizer
         ) from error
 
 
-def find_adapter(side: str, config: ModelConfig) -> Path | str | None:
-    """Return a side's adapter: its folder, or its commit on the Hub; ``None`` if it has none.
-
-    Raises:
-        ConfigError: It is not there, or of a kind that cannot be scored.
-    """
-    if config.adapter is None:
-        return None
-    folder = Path(config.adapter).expanduser()
-    if folder.is_dir():
-        if not (folder / "adapter_config.json").is_file():
-            raise ConfigError(
-                f"{side}_adapter={config.adapter!r} is a folder without an adapter_config.json. "
-                "Give the folder that PEFT's save_pretrained wrote."
-            )
-        _check_adapter(side, config, folder / "adapter_config.json")
-        return folder.resolve()
-    if not _HUB_ID.fullmatch(config.adapter):
-        raise ConfigError(f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id.")
-    file = _download(
-        f"{side}_adapter={config.adapter!r}",
-        config.adapter,
-        "adapter_config.json",
-        config.adapter_revision,
-    )
-    _check_adapter(side, config, file)
-    return file.parent.name
-
-
-def _download(label: str, repository: str, name: str, revision: str | None) -> Path:
+def download(label: str, repository: str, name: str, revision: str | None) -> Path:
     """Return a file of a repository, in the Hub's cache, which names snapshots by commit."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -207,18 +175,6 @@ def _download(label: str, repository: str, name: str, revision: str | None) -> P
                 f"{label}: the repository has no {name}. A model has a config.json; an adapter "
                 "has an adapter_config.json, and is given beside its base with …_adapter=."
             ) from error
-
-
-def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
-    with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
-        kind = str(json.loads(file.read_text(encoding="utf-8")).get("peft_type"))
-    if kind in _VIRTUAL_TOKENS:
-        raise ConfigError(
-            f"{side}_adapter={config.adapter!r} adds virtual tokens to the prompt ({kind}); only "
-            "adapters that change weights, such as LoRA, can be scored."
-        )
-    if importlib.util.find_spec("peft") is None:
-        raise MissingExtraError(f"{side}_adapter", "peft")
 
 
 def _has_tokenizer(folder: Path) -> bool:
