@@ -78,12 +78,41 @@ def test_a_control_group_limits_what_is_free(
     monkeypatch.setattr(budget, "_CGROUP", tmp_path)
     whole = psutil.virtual_memory().available
     assert free_memory(CPU) == pytest.approx(whole, rel=0.2)  # no such files
-    for name, text in {
-        "memory.max": "1000000\n",
-        "memory.current": "700000\n",
-        "memory.stat": "anon 500000\ninactive_file 100000\n",
-    }.items():
-        (tmp_path / name).write_text(text)
+    group(tmp_path, V2, "1000000", 700_000)
     assert free_memory(CPU) == 400_000
     (tmp_path / "memory.max").write_text("max\n")
     assert budget._left_in_group() == sys.maxsize
+
+
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = ("memory.max", "memory.current", "inactive_file")
+NO_LIMIT = {V1: "9223372036854771712", V2: "max"}
+
+
+def group(folder: Path, names: tuple[str, ...], limit: str, used: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"rss 500000\n{names[2]} 100000\n")
+
+
+@pytest.mark.parametrize("names", [V1, V2])
+def test_the_limit_of_any_group_that_this_process_is_in_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    member = tmp_path / "member"
+    member.write_text("5:cpu,cpuacct:/job\n4:memory:/job/step\n" if names is V1 else "0::/job/step")
+    monkeypatch.setattr(budget, "_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(budget, "_MEMBERSHIP", member)
+    root = tmp_path / "cgroup" / "memory" if names is V1 else tmp_path / "cgroup"
+    group(root / "job" / "step", names, NO_LIMIT[names], 300_000)
+    assert budget._left_in_group() > 1 << 60
+    group(root / "job", names, "1000000", 800_000)
+    assert free_memory(CPU) == 300_000
+    group(root / "job" / "step", names, "500000", 450_000)
+    assert free_memory(CPU) == 150_000
+    (root / "job" / "step" / names[1]).write_text("no number")
+    assert free_memory(CPU) == 300_000
+    member.write_text("4:memory:/not/seen/here\n0::/not/seen/here\n")  # in a container
+    group(root, names, "2000000", 1_200_000)
+    assert free_memory(CPU) == 900_000

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -17,6 +19,19 @@ GPU_TOKENS = 16384
 LEAST_TOKENS = 16
 _SHARE_OF_FREE = 0.5
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+class _Names(NamedTuple):
+    """What a version of control groups calls a limit, what is used, and what of it is cache."""
+
+    limit: str
+    used: str
+    cached: str
+
+
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
@@ -72,15 +87,45 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _left_in_group() -> int:
+    """Return the bytes that are left of the limits of this process's control group, v1 or v2."""
+    left = [sys.maxsize]
+    for names, group in _groups():
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(_CGROUP):
+                break
+            left.append(_left_in(folder, names))
+    return min(left)
+
+
+def _groups() -> Iterator[tuple[_Names, Path]]:
+    """Yield where this process's limits stand; in a container also at the root of what it sees."""
+    yield _V2, _CGROUP
+    yield _V1, _CGROUP / "memory"
     try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-        cached = dict(
-            line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines()
-        ).get("inactive_file", "0")
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield _V2, _CGROUP / path.lstrip("/")
+        elif "memory" in controllers.split(","):
+            yield _V1, _CGROUP / "memory" / path.lstrip("/")
+
+
+def _left_in(folder: Path, names: _Names) -> int:
+    try:
+        limit = (folder / names.limit).read_text().strip()
+        used = int((folder / names.used).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        # Without a limit v1 has a huge number there.
+        return (
+            sys.maxsize
+            if limit == "max"
+            else max(0, int(limit) - used + int(stat.get(names.cached, "0")))
+        )
     except (OSError, ValueError):
         return sys.maxsize
-    return sys.maxsize if limit == "max" else max(0, int(limit) - used + int(cached))
 
 
 def give_back(device: torch.device) -> None:
