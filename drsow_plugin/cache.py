@@ -14,8 +14,15 @@ from filelock import FileLock, Timeout
 
 from drsow_plugin.errors import ConfigError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 UNFINISHED = "writing-"
 """What the names of files and folders begin with that are not whole yet."""
+PAIR = "pair.json"
+"""What says, in a folder of scores, which pair they are of."""
 
 _LOCK = "lock"
 # Without a lock it was left by a run that was killed within the instant between the two.
@@ -119,4 +126,36 @@ def is_in_use(folder: Path) -> bool:
                 pass
         except (OSError, Timeout):
             return True
+    return False
+
+
+_held: dict[Path, int] = {}
+
+
+def hold(path: Path) -> None:
+    """Keep a file from ``drsow cache clean`` for as long as this process lives."""
+    if fcntl is None:  # Windows removes no file that is open
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if path in _held:
+            os.close(_held[path])
+        _held[path] = descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a live process holds a file."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
     return False

@@ -257,7 +257,11 @@ class Annotator:
 
     def options(self) -> dict[str, Any]:
         """Return the options in force, but for defaults, with Hub revisions as commits."""
-        return as_options(self._pinned) | label_options(self.config)
+        return self.pair_options() | label_options(self.config)
+
+    def pair_options(self) -> dict[str, Any]:
+        """Return those of the pair."""
+        return as_options(self._pinned)
 
     @property
     def routing(self) -> RoutingConfig:

@@ -26,7 +26,7 @@ from drsow_plugin.annotate.shards import Shards, open_shards
 from drsow_plugin.annotate.summary import FAILURES, Summary
 from drsow_plugin.annotate.tables import labelled_table
 from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
-from drsow_plugin.cache import storage_errors, unfinished
+from drsow_plugin.cache import hold, storage_errors, unfinished
 from drsow_plugin.data import check_split_name
 from drsow_plugin.errors import DataError, Interrupted
 from drsow_plugin.hashing import file_sha256
@@ -111,6 +111,7 @@ class _Run:
         finished: dict[str, datasets.Dataset] = {}
         summaries: dict[str, Summary] = {}
         with open_shards(self.folders.scores, self.annotator.reduction) as done:
+            done.describe(self.annotator.pair_options())
             try:
                 for split in splits:
                     summaries[split.name] = Summary(split.labeller.layout, self.annotator.config)
@@ -289,4 +290,5 @@ def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.
             # Named by what is in it: a later run never changes a file that a data set reads.
             final = folder / f"{file_sha256(path)[:32]}.arrow"
             path.replace(final)
+            hold(final)
     return datasets.Dataset.from_file(str(final), split=datasets.NamedSplit(split.name))

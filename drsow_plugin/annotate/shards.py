@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from drsow_plugin.annotate.rows import Item, Rewards
-from drsow_plugin.cache import reason, storage_errors, unfinished
+from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
 from drsow_plugin.errors import DataError, StorageError
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.printable import json_line
 from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Reduction, Reward
+from drsow_plugin.redaction import without_tokens
 from drsow_plugin.rewards import reward as difference
 
 _TYPES: dict[str, pa.DataType] = {
@@ -99,6 +101,14 @@ class Shards:
         return [
             [None if text is None else next(found) for text in item.responses] for item in items
         ]
+
+    def describe(self, options: Mapping[str, Any]) -> None:
+        """Note, for ``drsow cache``, which pair these are the scores of."""
+        if self.writing is not None:
+            with suppress(OSError):  # where scores are missing too, it is told then
+                temporary = self.writing / PAIR
+                temporary.write_text(json_line(without_tokens(options)), encoding="utf-8")
+                temporary.replace(self.folder / PAIR)
 
     def check_writable(self) -> None:
         """Check, before rows are scored, that their rewards can be kept.

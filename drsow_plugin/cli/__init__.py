@@ -7,6 +7,7 @@ import sys
 import click
 
 from drsow_plugin.cli.annotate import annotate
+from drsow_plugin.cli.cache import cache
 from drsow_plugin.cli.enabling import disable, enable, status
 from drsow_plugin.cli.plugins import domains, plugins, route
 from drsow_plugin.cli.publish import publish
@@ -36,6 +37,7 @@ def main() -> None:
 main.add_command(annotate)
 main.add_command(score)
 main.add_command(publish)
+main.add_command(cache)
 main.add_command(plugins)
 main.add_command(domains)
 main.add_command(route)

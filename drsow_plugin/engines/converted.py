@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from drsow_plugin.cache import cache_folder, unfinished
+from drsow_plugin.cache import cache_folder, hold, unfinished
 from drsow_plugin.engines.sources import Source, translated_errors
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import file_sha256, sha256_of
@@ -61,7 +61,12 @@ def loads_fast(side: str, config: ModelConfig, source: Source, part: Part) -> So
 def _copy(source: Source, path: Path, part: Part) -> Source:
     sha256 = file_sha256(path)
     versions = "-".join(metadata.version(name) for name in ("transformers", "gguf"))
-    folder = cache_folder() / "converted" / f"{sha256[:32]}-{versions}-{_FORMAT}-{part}"
+    name = f"{sha256[:32]}-{versions}-{_FORMAT}-{part}"
+    try:
+        folder = cache_folder() / "converted" / name
+    except ConfigError as error:
+        logger.warning("%s: no copy is kept, it is read each time: %s", path.name, error)
+        return source
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -71,6 +76,7 @@ def _copy(source: Source, path: Path, part: Part) -> Source:
                 if sha256_of(path) != sha256:
                     shutil.rmtree(folder)
                     raise ConfigError("it changed while it was read. Run again when it is whole.")
+            hold(folder / _MANIFEST)
     except (OSError, _IncompleteError) as error:
         logger.warning("%s: no copy is kept, it is read each time: %s", path.name, error)
         return source

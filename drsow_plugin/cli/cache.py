@@ -1,0 +1,140 @@
+"""The command ``drsow cache``: what is kept, how much, and away with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from drsow_plugin.cache import (
+    PAIR,
+    cache_folder,
+    is_held,
+    is_in_use,
+    remove_abandoned,
+    storage_errors,
+)
+from drsow_plugin.cli.options import CONTEXT
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.printable import printable
+
+_DAY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Files that belong together, and whether a live process uses them."""
+
+    name: str
+    files: list[Path]
+    in_use: bool
+
+    @property
+    def size(self) -> int:
+        return sum(_stat(file)[0] for file in self.files)
+
+    @property
+    def written(self) -> float:
+        return max(_stat(file)[1] for file in self.files)
+
+
+@click.group(context_settings=CONTEXT, invoke_without_command=True)
+@click.option("--cache-dir", help="The folder. [DRSOW_CACHE or ~/.cache/drsow]")
+@click.pass_context
+def cache(context: click.Context, cache_dir: str | None) -> None:
+    """Show what is kept: scores by pair, labelled rows, converted models.
+
+    All of it can be had again; 'drsow cache clean' removes it.
+    """
+    root = context.obj = cache_folder(cache_dir)
+    if context.invoked_subcommand is not None:
+        return
+    entries = list(_entries(root))
+    click.echo(f"{root}: {_size(sum(entry.size for entry in entries))}")
+    for entry in entries:
+        age = int((time.time() - entry.written) / _DAY_S)
+        days = "in use" if entry.in_use else "today" if age < 1 else f"{age} days old"
+        click.echo(f"{len(entry.files):8,} files  {_size(entry.size):>9}  {days:>13}  {entry.name}")
+
+
+@cache.command()
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), default=0.0)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def clean(root: Path, older_than: float, yes: bool) -> None:
+    """Remove what is kept, but for what a live process uses, and the demo model.
+
+    With --older-than only pairs, rows and models of which nothing was written for so many days.
+    """
+    until = time.time() - older_than * _DAY_S
+    entries = [entry for entry in _entries(root) if entry.written <= until]
+    free = [entry for entry in entries if not entry.in_use]
+    what = f"{sum(len(e.files) for e in free):,} files, {_size(sum(e.size for e in free))}"
+    if free and not yes:
+        try:
+            click.confirm(f"Remove {what} from {root}?", abort=True)
+        except click.Abort:
+            raise ConfigError("Nothing was removed. Give --yes to be asked nothing.") from None
+    with storage_errors(f"{root} cannot be cleaned", "Finished work in it is whole still."):
+        for entry in free:
+            _remove(entry)
+        for folder in (root, *root.glob("scores/*"), root / "labelled", root / "converted"):
+            remove_abandoned(folder)
+    left = len(entries) - len(free)
+    click.echo(f"Removed {what}." + (f" In use, and left: {left}." if left else ""))
+
+
+def _entries(root: Path) -> Iterator[_Entry]:
+    """Yield what is there; what a link leads to is none of it."""
+    for folder in sorted((root / "scores").glob("*")):
+        files = [*folder.glob("*.parquet")]
+        if files and not folder.is_symlink():
+            yield _Entry(f"scores of {_pair(folder)}", files, is_in_use(folder))
+    for file in sorted((root / "labelled").glob("*.arrow")):
+        yield _Entry("labelled rows", [file], is_held(file))
+    for folder in sorted((root / "converted").glob("*")):
+        manifest = folder / "converted.json"
+        if manifest.is_file() and not folder.is_symlink():
+            name = f"converted model {folder.name}"
+            yield _Entry(name, [*folder.iterdir()], is_held(manifest))
+
+
+def _pair(folder: Path) -> str:
+    """Return the pair and its options, as the run that scored says them."""
+    try:
+        options = json.loads((folder / PAIR).read_text(encoding="utf-8"))
+        pair = f"{options.pop('strong')} over {options.pop('weak')}"
+        return printable(", ".join([pair, *(f"{n}={v}" for n, v in options.items())]))
+    except (OSError, ValueError, AttributeError, KeyError):
+        return f"a pair that is not named, {folder.name}"
+
+
+def _remove(entry: _Entry) -> None:
+    for file in entry.files:
+        file.unlink(missing_ok=True)
+    folder = entry.files[0].parent
+    if folder.name != "labelled":
+        (folder / PAIR).unlink(missing_ok=True)
+        with suppress(OSError):  # others write there
+            folder.rmdir()
+
+
+def _stat(file: Path) -> tuple[int, float]:
+    try:
+        found = file.stat()
+    except FileNotFoundError:  # another run was faster
+        return 0, 0.0
+    return found.st_size, found.st_mtime
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
