@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import accelerate
 import pytest
@@ -13,6 +14,7 @@ from measure import HeadCounter
 from oracle import token_logprobs
 from workloads import unique
 
+from drsow_plugin import DrSoW
 from drsow_plugin.engines.attention import Packing
 from drsow_plugin.engines.kernels import by_run
 from drsow_plugin.engines.local import LocalEngine
@@ -90,7 +92,7 @@ def weighty() -> torch.nn.Module:
     return made
 
 
-def neighbours(length: int) -> torch.nn.Module:
+def neighbours(length: int, share: float = 50) -> torch.nn.Module:
     """Return a model that mixes each token with the ones before it outside of attention."""
     made = weighty()
     layer = made.model.layers[0].mlp
@@ -98,7 +100,7 @@ def neighbours(length: int) -> torch.nn.Module:
 
     def mixing(x: torch.Tensor) -> torch.Tensor:
         before = torch.nn.functional.pad(x, (0, 0, length, 0))[:, : x.shape[1]]
-        return forward(x + before / 50)
+        return forward(x + before / share)
 
     layer.forward = mixing
     return made
@@ -165,6 +167,50 @@ def test_what_is_not_finite_in_one_row_stays_there(arch: str) -> None:
     sound = LocalEngine(Network(model), Sharing(by_run, None)).logprobs(pairs, strict=False)
     assert sound[0].failure == "not finite: the log-prob came out as nan"
     assert sound[1].total == pytest.approx(expected.total, abs=1e-5)
+
+
+def reformer(hash_seed: int | None) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return tf.AutoModelForCausalLM.from_config(
+        tf.ReformerConfig(
+            **{
+                "vocab_size": 512,
+                "hidden_size": 32,
+                "num_attention_heads": 4,
+                "feed_forward_size": 48,
+            },
+            **{"attention_head_size": 8, "attn_layers": ["local", "lsh"], "is_decoder": True},
+            **{"axial_pos_embds_dim": (16, 16), "axial_pos_shape": (16, 32)},
+            max_position_embeddings=512,
+            hash_seed=hash_seed,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("hash_seed", "problem"), [(None, "the same tokens differently each time"), (1, "not causal")]
+)
+def test_a_model_that_hashes_long_rows_is_refused(
+    hash_seed: int | None, problem: str, tmp_path: Path, weak: str
+) -> None:
+    """It attends to the whole of a short row, and only then reads it the same each time."""
+    reformer(hash_seed).save_pretrained(tmp_path)
+    tiny.tokenizer("gpt2_bos", "chatml").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=f"ReformerModelWithLMHead .*{problem}"):
+        DrSoW(strong=str(tmp_path), weak=weak).score(["a"], ["b"])
+
+
+def test_a_leak_between_rows_of_more_than_rounding_is_found() -> None:
+    """Scored packed, rows of this model would be off by a few thousandths of a nat."""
+    model, pairs = neighbours(1, 2e4), rows(6)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(5)
+    network = Network(model)
+    alone = LocalEngine(network, None).logprobs(pairs)
+    packed = LocalEngine(network, Sharing(by_run, None), batch_tokens=37).logprobs(pairs)
+    leak = max(abs(a.total - b.total) for a, b in zip(alone, packed, strict=True))
+    assert 5e-4 < leak < 5e-3
+    assert find_sharing(network) is None
 
 
 def test_progress_counts_every_token_of_every_row() -> None:

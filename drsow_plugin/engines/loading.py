@@ -130,9 +130,11 @@ class Weights:
                 with translated_errors(label, None):
                     try:
                         network = Network(self.model)
+                        sharing = find_sharing(network) if self._may_share else None
+                        if sharing is None:  # nothing is known of its masks
+                            network.check_long_rows()
                     except ConfigError as error:
                         raise ConfigError(f"{label}: {error}") from error
-                sharing = find_sharing(network) if self._may_share else None
                 self._ready[adapter] = (network, sharing)
             return self._ready[adapter]
 

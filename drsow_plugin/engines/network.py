@@ -19,12 +19,15 @@ import torch
 
 from drsow_plugin.engines import configuration
 from drsow_plugin.engines.attention import Packing, packed
+from drsow_plugin.engines.causality import check_causal
+from drsow_plugin.engines.noise import rounding
 from drsow_plugin.engines.scaling import Scaling, scaling_of
 from drsow_plugin.engines.tree import TokenTree
-from drsow_plugin.errors import ConfigError
 from drsow_plugin.records import TokenPair
 
 logger = logging.getLogger(__name__)
+
+_LONG = 256  # tokens: four times what a Reformer attends to in whole
 
 
 class Network:
@@ -37,13 +40,17 @@ class Network:
             model: A transformers causal language model in evaluation mode.
 
         Raises:
-            ConfigError: It is not causal: a token changes the predictions before it.
+            ConfigError: It is not causal, or random.
         """
         self._model = model
         for module in model.modules():
             if getattr(getattr(module, "config", None), "return_dict", True) is False:
                 module.config.return_dict = True  # with tuples not even transformers' heads work
-        self._check_causal()
+        check_causal(
+            self.name,
+            lambda ids: model(input_ids=ids, use_cache=False).logits,
+            self.ordinary_ids(8),
+        )
         self._body: Any = None
         self._output_type: Any = None
         self.splits = any(self._check(body) for body in _bodies(model))
@@ -126,6 +133,18 @@ class Network:
         with packed(self._model, packing):
             output = self._body(input_ids=ids, position_ids=positions, use_cache=False)
         return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def check_long_rows(self) -> None:
+        """Try on a longer row what was tried on a short one when the model was wrapped.
+
+        Some models attend in another way to rows longer than a few dozen tokens.
+
+        Raises:
+            ConfigError: It is not causal, or random.
+        """
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        length = min(_LONG, (limit or 2 * _LONG) // 2)
+        check_causal(self.name, self.hidden, self.ordinary_ids(length))
 
     @property
     def takes_positions(self) -> bool:
@@ -227,20 +246,6 @@ class Network:
         return min(self.vocab_size, len(self.embeddings.weight))
 
     @torch.inference_mode()
-    def _check_causal(self) -> None:
-        ids = self.ordinary_ids(8)
-        other = ids.clone()
-        other[0, -1] = ids[0, 0]
-        before, after = (
-            self._model(input_ids=i, use_cache=False).logits[0, :-1] for i in (ids, other)
-        )
-        if (before - after).abs().max() > _rounding(before):
-            raise ConfigError(
-                f"a {type(self._model).__name__} is not causal: a token changes the predictions "
-                "before it, so it gives no log-prob of a response."
-            )
-
-    @torch.inference_mode()
     def _check(self, body: Any) -> bool:
         """Compare a body and the head, joined, with the model as it is, on a few tokens."""
         self._body, self.splits = body, True
@@ -254,9 +259,7 @@ class Network:
             raise
         except Exception:  # a part of a model, run in a way it was not written for
             return False
-        return joined.shape == whole.shape and bool(
-            (joined - whole).abs().max() <= _rounding(whole)
-        )
+        return joined.shape == whole.shape and bool((joined - whole).abs().max() <= rounding(whole))
 
     @cached_property
     def _all_kinds(self) -> torch.Tensor:
@@ -276,11 +279,6 @@ class Network:
 def _unattended(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
     """Attend to nothing; see :data:`~drsow_plugin.engines.attention.Kernel`."""
     return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
-
-
-def _rounding(logits: torch.Tensor) -> torch.Tensor:
-    """Return by how much logits may differ that are the same."""
-    return max(50 * torch.finfo(logits.dtype).eps, 1e-4) * logits.std()
 
 
 def _bodies(model: Any) -> Iterator[Any]:

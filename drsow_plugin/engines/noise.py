@@ -29,3 +29,8 @@ def nudged(embeddings: torch.nn.Module, pattern: int) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def rounding(values: torch.Tensor) -> torch.Tensor:
+    """Return by how much values may differ that are the same."""
+    return max(50 * torch.finfo(values.dtype).eps, 1e-4) * values.std()

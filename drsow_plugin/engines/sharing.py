@@ -31,8 +31,8 @@ _PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
 # In units of what one rounding of the model's input comes to …
 _MOST_DIFFERENCE, _MOST_INFLUENCE = 4.0, 0.5
 _PATTERN = 13
-# … or, where that is more, of the hidden states' standard deviation.
-_NEGLIGIBLE = 1e-4
+# … or, where that is more, in nats a token: 500 of these add up to no more than is promised.
+_NEGLIGIBLE = 5e-4 / 500**0.5
 
 
 @dataclass(frozen=True)
@@ -94,27 +94,36 @@ def _difference(network: Network, kernel: Kernel) -> str:
     known = network.ordinary_ids(_MOST_ID + 1)
     for row, ids in enumerate(_PROBE):
         tokens = known[:, ids[:-1]]
-        alone = network.hidden(tokens)[0].double()
+        alone = _logprobs(network, network.hidden(tokens)[0])
         with nudged(network.embeddings, _PATTERN):
-            noise = _rms(network.hidden(tokens)[0].double() - alone)
-        least = _NEGLIGIBLE * alone.std()
-        influence = _rms(packed[row] - others[row])
-        if row in _SAME and not influence <= torch.maximum(_MOST_INFLUENCE * noise, least):
+            noise = _apart(_logprobs(network, network.hidden(tokens)[0]), alone)
+        influence = _apart(packed[row], others[row])
+        if row in _SAME and not influence <= max(_MOST_INFLUENCE * noise, _NEGLIGIBLE):
             return "a row changes with its neighbours"
-        if not _rms(packed[row] - alone) <= torch.maximum(_MOST_DIFFERENCE * noise, least):
+        if not _apart(packed[row], alone) <= max(_MOST_DIFFERENCE * noise, _NEGLIGIBLE):
             return "a row comes out differently when it shares a prefix"
     return ""
 
 
 def _probe(network: Network, kernel: Kernel, rows: list[tuple[int, ...]]) -> list[torch.Tensor]:
-    """Return the hidden states of each row, (tokens but the last, hidden size)."""
+    """Return the log-probs in each row, (tokens but the last, vocabulary), in nats."""
     known = network.ordinary_ids(_MOST_ID + 1)[0].tolist()
     ids = [tuple(known[i] for i in row) for row in rows]
     pairs = [TokenPair(row[:1], row[1:]) for row in ids]
     tree = TokenTree(pairs)
-    hidden = torch.cat([part.double() for part in _parts(network, kernel, tree)])
+    hidden = torch.cat([*_parts(network, kernel, tree)])
     nodes = torch.from_numpy(tree.predictions).to(hidden.device)
-    return [hidden[nodes[tree.spans[row]]] for row in range(len(rows))]
+    return [_logprobs(network, hidden[nodes[tree.spans[row]]]) for row in range(len(rows))]
+
+
+def _logprobs(network: Network, hidden: torch.Tensor) -> torch.Tensor:
+    return network.logits(hidden).cpu().double().log_softmax(-1)
+
+
+def _apart(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the root of the mean square of what log-probs differ in, in nats."""
+    apart = torch.where(first == second, 0.0, first - second)  # both may be minus infinity
+    return float(apart.square().mean().sqrt())
 
 
 def _parts(network: Network, kernel: Kernel, tree: TokenTree) -> Iterator[torch.Tensor]:
@@ -129,10 +138,6 @@ def _parts(network: Network, kernel: Kernel, tree: TokenTree) -> Iterator[torch.
                 "transformers' attention interface"
             )
         tree.advance(packing.chunk)
-
-
-def _rms(values: torch.Tensor) -> torch.Tensor:
-    return values.square().mean().sqrt()
 
 
 def _longest(network: Network) -> int | None:
