@@ -65,7 +65,7 @@ def _name_results(module: ModuleType) -> None:
 
 
 def _show_errors_plainly(module: ModuleType) -> None:
-    from drsow_plugin.harness.naming import in_plain_words
+    from drsow_plugin.harness.command import in_plain_words
 
     module.Run._execute = staticmethod(in_plain_words(module.Run._execute))
 

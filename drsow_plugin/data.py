@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.broken import first_fault, first_line, is_blank, suffix_of
 from drsow_plugin.errors import DataError, HubError
+from drsow_plugin.hub import require_data
 
 if TYPE_CHECKING:
     import datasets
@@ -114,6 +115,8 @@ def _load_folder_or_hub(
         return _load_saved(path, name, options)
     if not path.is_dir() and _looks_like_a_file(name):
         raise DataError(f"{name}: there is no such file. Check the path.")
+    if not path.is_dir():
+        require_data(name)
     try:
         with _plain_name(path) as folder:
             found: datasets.Dataset | datasets.DatasetDict = datasets.load_dataset(

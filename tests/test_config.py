@@ -93,6 +93,24 @@ def test_one_model_with_one_option_apart_is_a_pair() -> None:
         assert parse(weak="a/strong", **apart)
 
 
+@pytest.mark.parametrize("name", ["model.gguf", "models/q4.GGUF", "a/b/c", "x/", "-/y", "a--b/c"])
+@pytest.mark.parametrize("option", ["weak", "weak_adapter", "weak_tokenizer"])
+def test_what_can_only_be_a_path_is_not_looked_for_on_the_hub(
+    strong: str, weak: str, option: str, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{option}='{name}': no such file or folder, and not"):
+        DrSoW(**{"strong": strong, "weak": weak, option: name})
+
+
+@pytest.mark.parametrize("option", ["weak_adapter", "weak_tokenizer"])
+def test_a_file_in_the_place_of_a_folder_is_refused(
+    strong: str, weak: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"is a file\. Give the folder that holds it"):
+        DrSoW(**{"strong": strong, "weak": weak, option: str(tmp_path / "tokenizer.json")})
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

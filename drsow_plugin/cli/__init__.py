@@ -65,5 +65,8 @@ def evaluate(arguments: tuple[str, ...]) -> None:
     _autoload.install()
     from lm_eval.__main__ import cli_evaluate
 
+    from drsow_plugin.harness.command import theirs_in_plain_words
+
     sys.argv = ["lm_eval", *(arguments or ("--help",))]
-    cli_evaluate()
+    with theirs_in_plain_words():
+        cli_evaluate()

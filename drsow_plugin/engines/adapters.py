@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from drsow_plugin.engines.sources import HUB_ID, download, translated_errors
+from drsow_plugin.engines.sources import download, translated_errors
 from drsow_plugin.errors import ConfigError, MissingExtraError
+from drsow_plugin.hub import require_hub_id
 from drsow_plugin.model_config import ModelConfig
 
 _VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
@@ -37,10 +38,10 @@ def find_adapter(side: str, config: ModelConfig) -> Path | str | None:
             )
         _check_adapter(side, config, folder / "adapter_config.json")
         return folder.resolve()
-    if not HUB_ID.fullmatch(config.adapter):
-        raise ConfigError(f"{side}_adapter={config.adapter!r}: no such folder, and not a Hub id.")
+    label = f"{side}_adapter={config.adapter!r}"
+    require_hub_id(label, config.adapter)
     file = download(
-        f"{side}_adapter={config.adapter!r}",
+        label,
         config.adapter,
         "adapter_config.json",
         config.adapter_revision,

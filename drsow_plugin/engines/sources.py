@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError
+from drsow_plugin.hub import require_hub_id
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 T = TypeVar("T")
-
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,7 @@ def locate(side: str, config: ModelConfig) -> Source:
                 "transformers model. Give the folder that save_pretrained wrote, or a .gguf file."
             )
         return Source(str(path), None, local=True)
-    if not HUB_ID.fullmatch(config.source) or config.source.startswith("."):
-        raise ConfigError(
-            f"{side}={config.source!r}: no such file or folder, and not a Hub id "
-            "(organisation/name). Check the path."
-        )
+    require_hub_id(f"{side}={config.source!r}", config.source)
     file = download(f"{side}={config.source!r}", config.source, "config.json", config.revision)
     return Source(config.source, None, local=False, commit=file.parent.name)
 
@@ -118,6 +112,8 @@ def load_tokenizer(side: str, config: ModelConfig, source: Source) -> PreTrained
     label, name, arguments = f"{side}={config.source!r}", source.name, source.arguments(config)
     if config.tokenizer is not None:
         label, name = f"{side}_tokenizer={config.tokenizer!r}", config.tokenizer
+        if not Path(name).is_dir():
+            require_hub_id(label, name)
         arguments = {"trust_remote_code": config.trust_remote_code}
     elif source.local and source.gguf_file is None and not _has_tokenizer(Path(name)):
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from typing import Any
 
 import datasets
 
+from drsow_plugin.config import OPTIONS
 from drsow_plugin.data import load_data
-from drsow_plugin.errors import DataError, unknown_name
+from drsow_plugin.errors import DataError, HubError, unknown_name
 from drsow_plugin.prompts import as_preference
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
@@ -21,6 +23,14 @@ DOMAINS = {"chat": "chat", "chat_hard": "chat", "safety": "safety", "reasoning":
 """The domain that each section of RewardBench stands for; a router is compared with it."""
 
 COLUMNS = ("prompt", "chosen", "rejected")
+
+_OF_DATA = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
+METADATA: dict[str, frozenset[str]] = {
+    "llmbar": frozenset(),
+    "rewardbench": frozenset(("data", *_OF_DATA)),
+    "preference": frozenset(("data", *_OF_DATA, *(f"{n}_column" for n in (*COLUMNS, "domain")))),
+}
+"""The names in --metadata that say something to a task, by what its name begins with."""
 
 Splits = dict[str, datasets.Dataset]
 
@@ -50,7 +60,10 @@ def rewardbench(section: str, **metadata: Any) -> Splits:
     """
     data = str(metadata.get("data") or REWARDBENCH)
     default = {"split": "filtered"} if data == REWARDBENCH else {}
-    loaded = _load(data, default | _asked(metadata))
+    try:
+        loaded = _load(data, default | _asked("rewardbench", metadata))
+    except HubError as error:
+        raise HubError(f"{error} A local copy is named with --metadata data=FILE.") from error
     _require(loaded, ("prompt", "chosen", "rejected", "subset"), data)
     subsets = set(WEIGHTS[section])
     rows = loaded.filter(lambda s: s in subsets, input_columns="subset")
@@ -85,25 +98,31 @@ def preference(**metadata: Any) -> Splits:
             "a saved data set or a Hub id with --metadata data=FILE."
         )
     columns = {name: str(metadata.get(f"{name}_column") or name) for name in (*COLUMNS, "domain")}
-    loaded = _load(str(data), _asked(metadata))
+    loaded = _load(str(data), _asked("preference", metadata))
     needed = tuple(columns[name] for name in ("chosen", "rejected"))
     needed += tuple(columns[n] for n in ("prompt", "domain") if f"{n}_column" in metadata)
     _require(loaded, needed, str(data))
     return {"test": _normalised(loaded, str(data), columns)}
 
 
-def _asked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(task: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the user said of the data set, out of all that lm-eval passes on.
+
+    That holds the model's arguments too, so that only what is near to one of our names, and of
+    none of theirs, is known to be a mistake. The command line is checked before; see
+    :mod:`~drsow_plugin.harness.command`.
 
     Raises:
         DataError: A name looks like one of these and is not.
     """
-    names = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
-    known = {*names, *(f"{n}_column" for n in (*COLUMNS, "domain")), "data_sha256"}
+    known = METADATA[task]
+    theirs = {*OPTIONS, "data_sha256"}
     for name in metadata:
-        if (name.startswith("data_") or name.endswith("_column")) and name not in known:
-            raise DataError(unknown_name("name in --metadata", name, known - {"data_sha256"}))
-    return {names[k]: str(v) for k, v in metadata.items() if k in names and v is not None}
+        ours = name.startswith("data_") or name.endswith("_column")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if name not in known and name not in theirs and (ours or near):
+            raise DataError(unknown_name("name in --metadata", name, known))
+    return {_OF_DATA[k]: str(v) for k, v in metadata.items() if k in _OF_DATA and v is not None}
 
 
 def _load(data: str, options: dict[str, Any]) -> datasets.Dataset:

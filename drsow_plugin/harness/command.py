@@ -1,0 +1,122 @@
+"""lm-eval's own command: mistakes are told before the work, and errors in one line."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import sys
+import tempfile
+import traceback
+from argparse import Namespace
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drsow_plugin.errors import ConfigError, DrSoWError, unknown_name
+from drsow_plugin.printable import printable
+from drsow_plugin.taskfiles import tasks_path
+
+_NOT_FOUND = "Tasks not found: "
+
+
+def in_plain_words(execute: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
+    """Return the command ``lm_eval run`` that ends with one line where an error is ours."""
+
+    def run(arguments: Namespace) -> None:
+        try:
+            _check(arguments)
+            execute(arguments)
+        except DrSoWError as error:
+            sys.exit(f"Error: {printable(str(error), lines=True)}")
+
+    return run
+
+
+@contextmanager
+def theirs_in_plain_words() -> Iterator[None]:
+    """Turn the mistakes that lm-eval itself tells with a traceback into errors of ours.
+
+    Raises:
+        ConfigError: lm-eval refused its arguments. Whatever else it raises stays as it is.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"lm-eval: {_one_line(error)}") from error
+    except (ValueError, KeyError) as error:
+        frames = [
+            frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        if frames[-1].partition(".")[0] != "lm_eval":
+            raise
+        said = _one_line(error)
+        if said.startswith(_NOT_FOUND):
+            raise ConfigError(_unknown_tasks(said.removeprefix(_NOT_FOUND).split(", "))) from error
+        raise ConfigError(f"lm-eval: {said}") from error
+
+
+def _one_line(error: Exception) -> str:
+    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(said.split()) or type(error).__name__
+
+
+def _unknown_tasks(names: list[str]) -> str:
+    from lm_eval.tasks import TaskManager
+
+    valid = TaskManager().all_tasks
+    near = {name: difflib.get_close_matches(name, valid, n=3) for name in names}
+    said = [
+        f"{name!r} (did you mean {' or '.join(map(repr, found))}?)" if found else repr(name)
+        for name, found in near.items()
+    ]
+    return f"Unknown task {', '.join(said)}. 'drsow eval ls tasks' lists all of them."
+
+
+def _check(arguments: Namespace) -> None:
+    tasks = getattr(arguments, "tasks", None) or []
+    metadata = getattr(arguments, "metadata", None)
+    if isinstance(tasks, list) and isinstance(metadata, dict):
+        _check_metadata([name for task in tasks for name in task.split(",")], metadata)
+    if getattr(arguments, "model", None) == "drsow":
+        for option in ("output_path", "use_cache"):
+            _check_writable(option, getattr(arguments, option, None))
+
+
+def _check_metadata(tasks: list[str], named: Collection[str]) -> None:
+    """Refuse names that say nothing to any of the tasks, if all of them are ours."""
+    own = [file.stem for file in Path(tasks_path()).glob("*.yaml")]
+    asked = [fnmatch.filter(own, task) for task in tasks]
+    if not all(asked):
+        return  # what others read is not known here
+    from drsow_plugin.harness.data import METADATA
+
+    known = {n for names in asked for task in names for n in METADATA[task.split("_")[0]]}
+    for name in named:
+        if not known:
+            raise ConfigError(
+                f"--metadata {name}=… says nothing to {', '.join(tasks)}, which come with their "
+                "data. Leave it out; data of yours is for --tasks preference."
+            )
+        if name not in known:
+            raise ConfigError(unknown_name("name in --metadata", name, known))
+
+
+def _check_writable(option: str, given: str | None) -> None:
+    """Refuse, before the work, a place to which nothing could be written after it."""
+    if not given:
+        return
+    path = Path(given).absolute()
+    is_file = option == "use_cache" or path.suffix == ".json"
+    folder = path.parent if is_file else path
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--{option} {given}: nothing can be written into {folder}: {error.strerror}. Give "
+            "another place."
+        ) from error
