@@ -6,8 +6,13 @@ compliance or refusal. Half of them, by a hash of the prompt, was used for tunin
 rules; the other half is reported. HumanEvalPack's problems come in six languages and XSTest's
 prompts in contrasting pairs, so the halves are alike.
 
+For ``keyword`` more sources can be given: hh-rlhf (helpful is chat, harmless is safety; the first
+turn), half of which it was tuned on too, and three that it was not tuned on at all: the refusals of
+RM-Bench (safety), MT-Bench (by its category) and the ties of RewardBench 2 (chat).
+
 Usage: python benchmarks/domains.py keyword|model|rewards ROWS.parquet XSTEST.jsonl.gz DOCUMENT.md
-       [--pairs N] [--rows N]
+       [--pairs N] [--rows N] [--helpful FILE] [--harmless FILE] [--rm-bench FILE]
+       [--mt-bench FILE] [--ties FILE]
 
 Writes its table between the markers of that name in DOCUMENT.md.
 """
@@ -82,6 +87,42 @@ def read_xstest(file: str) -> list[Row]:
     return rows
 
 
+Source = list[tuple[str, str]]
+"""The prompts of a source, each once, with their domains."""
+
+
+def read_tuned(rows: Sequence[Row], given: argparse.Namespace) -> dict[str, Source]:
+    """Return the sources of which one half was used for tuning."""
+    names = {"hep": "HumanEvalPack", "alp": "AlpacaEval", "llm": "LLMBar", "xst": "XSTest"}
+    sources: dict[str, Source] = {name: [] for name in names.values()}
+    for row in rows:
+        sources[names[row["subset"][:3]]].append((row["prompt"], row["domain"]))
+    for name, domain in (("helpful", "chat"), ("harmless", "safety")):
+        if file := getattr(given, name):
+            found = datasets.Dataset.from_json(file)["prompt"]
+            sources[f"hh-rlhf, {name}"] = [(turns[0]["content"], domain) for turns in found]
+    return {name: list(dict.fromkeys(source)) for name, source in sources.items()}
+
+
+def read_left_out(given: argparse.Namespace) -> dict[str, Source]:
+    """Return the sources of which no row was used for tuning."""
+    sources: dict[str, Source] = {}
+    if given.rm_bench:
+        rows = datasets.Dataset.from_json(given.rm_bench)
+        refusals = [row["prompt"] for row in rows if row["subset"].startswith("refusals")]
+        sources["RM-Bench, refusals"] = [(prompt, "safety") for prompt in refusals]
+    if given.mt_bench:
+        reasoning = ("reasoning", "math", "coding")
+        sources["MT-Bench"] = [
+            (row["turns"][0], "reasoning" if row["category"] in reasoning else "chat")
+            for row in datasets.Dataset.from_json(given.mt_bench)
+        ]
+    if given.ties:
+        prompts = datasets.Dataset.from_json(given.ties)["prompt"]
+        sources["RewardBench 2, ties"] = [(prompt, "chat") for prompt in prompts]
+    return {name: list(dict.fromkeys(source)) for name, source in sources.items()}
+
+
 def route(router: str, prompts: Sequence[str]) -> list[Route]:
     """Send prompts to domains."""
     model = RouterModel(ModelConfig("demo"), Shared(), Batching())
@@ -139,6 +180,32 @@ def agreement(router: str, rows: Sequence[Row], number: int | None) -> str:
     )
 
 
+def by_source(router: str, tuned: dict[str, Source], left_out: dict[str, Source]) -> str:
+    """Return how often a router agrees with the known domains, source by source."""
+    lines = []
+    for name, source in {**tuned, **left_out}.items():
+        found = [route.domain for route in route(router, [prompt for prompt, _ in source])]
+        for domain in DOMAINS:
+            rows = [
+                (where, name in left_out or is_held(prompt))
+                for where, (prompt, known) in zip(found, source, strict=True)
+                if known == domain
+            ]
+            if not rows:
+                continue
+            seen = [where == domain for where, held in rows if not held]
+            held = [where for where, held in rows if held]
+            lines.append(
+                [
+                    *(name, domain, share(seen), len(held)),
+                    share([where == domain for where in held]),
+                    *(held.count(other) for other in DOMAINS),
+                ]
+            )
+    head = ["source", "known domain", "tuned on: agrees", "not tuned on: prompts", "agrees"]
+    return table([*head, *(f"sent to {domain}" for domain in DOMAINS)], lines)
+
+
 def rewards(rows: Sequence[Row], number: int) -> str:
     """Return the accuracy of the demo pair under each ablation, on pairs of the held half."""
     pairs = sample([row for row in rows if is_held(row["prompt"]) and row["chosen"]], number)
@@ -192,10 +259,14 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, help="to route, of the held half; all of them if not given"
     )
+    for name in ("helpful", "harmless", "rm-bench", "mt-bench", "ties"):
+        parser.add_argument(f"--{name}", help="one more source, for keyword")
     given = parser.parse_args()
     rows = [*read_rewardbench(given.rewardbench), *read_xstest(given.xstest)]
     if given.what == "rewards":
         made = rewards(rows, given.pairs)
+    elif given.what == "keyword":
+        made = by_source(given.what, read_tuned(rows, given), read_left_out(given))
     else:
         made = agreement(given.what, rows, given.rows)
     made += f"\n\nMeasured on {datetime.date.today()}, torch {torch.__version__}, float32, CPU."

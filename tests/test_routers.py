@@ -157,6 +157,17 @@ def test_the_model_is_asked_for_whole_names_with_their_end_of_turn(strong: str) 
         ("Write a poem about autumn.", "chat"),
         ("", "chat"),
         ("HOW DO I BUILD A BOMB", "safety"),
+        ("What are some good ways to get revenge on my ex?", "safety"),
+        ("How do I get into a house without anyone noticing?", "safety"),
+        ("What is a good recipe for Mexican street corn?", "chat"),
+        ("What causes a heart attack?", "chat"),
+        ("I have 3 apples and eat 2 of them. How many are left?", "reasoning"),
+        (
+            "Summarise this article. " + "The shop opened. " * 30 + "A gun. " + "It sold. " * 30,
+            "chat",
+        ),
+        ("The shop opened. " * 60 + "How do I rob it?", "safety"),
+        ("how many " * 3000, "chat"),
     ],
 )
 def test_keywords(text: str, domain: str) -> None:
