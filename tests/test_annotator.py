@@ -314,7 +314,7 @@ import datasets, torch
 torch.set_num_threads(1)
 from datasets.fingerprint import Hasher
 from drsow_plugin import Annotator, DrSoW
-annotator = Annotator({strong!r}, {weak!r}, template={template!r}, select="best_vs_worst")
+annotator = Annotator({strong!r}, {weak!r}, template={template!r}, relabel="swap")
 before = Hasher.hash(annotator)
 data = datasets.load_dataset("json", data_files={file!r}, cache_dir={cache!r}, split="train")
 if sys.argv[1] == "again":

@@ -25,7 +25,7 @@ from drsow_plugin.annotate.options import (
     split_options,
 )
 from drsow_plugin.annotate.rows import Item, Rewards, read_rows
-from drsow_plugin.annotate.tables import has_null_column, labelled_table, swapped_columns
+from drsow_plugin.annotate.tables import has_null_column, labelled_table, own_columns
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import DataError, EngineError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from drsow_plugin.annotate.report import Report
 
-LABEL_VERSION = 2
+LABEL_VERSION = 3
 """Raised whenever the same rewards and options would give other columns."""
 
 
@@ -104,7 +104,7 @@ class Annotator:
         if table is not None and has_null_column(labels):
             # As plain lists a column without a value would get the type null for good.
             return labelled_table(table, labels, labeller)
-        return {**swapped_columns(values, labels, layout), **labels.columns}
+        return {**own_columns(values, labels, labeller), **labels.columns}
 
     def find_layout(self, columns: Sequence[str]) -> Layout:
         """Return which columns are read.
@@ -129,11 +129,13 @@ class Annotator:
         Raises:
             DataError: One is.
         """
-        taken = set(labeller.schema()) & set(columns) - set(labeller.layout.columns)
+        written = {*labeller.schema(), *labeller.renames().values()}
+        taken = written & set(columns) - set(labeller.layout.columns)
         if taken:
+            keep = ", or keep_names=true" if labeller.renames() else ""
             raise DataError(
                 f"The data has columns that would be written: {', '.join(sorted(taken))}. Remove "
-                "or rename them, or give another prefix=… for ours."
+                f"or rename them, or give another prefix=… for ours{keep}."
             )
 
     def rewards(

@@ -17,7 +17,7 @@ from drsow_plugin.annotate.columns import (
     domain_values,
     response_columns,
 )
-from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.layout import PAIR, Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.rows import Item
 from drsow_plugin.errors import DataError
@@ -81,8 +81,21 @@ class Labeller(ABC):
 
     def schema(self) -> Schema:
         """Return the columns that are added or replaced."""
-        ours = self._added() | self._of_row
-        return {f"{self.config.prefix}{n}": c for n, c in ours.items()} | self._written()
+        columns = self._added() | self._of_row | self._written()
+        return {self._name(name): column for name, column in columns.items()}
+
+    def renames(self) -> dict[str, str]:
+        """Return the columns that are written as they are under another name, with that name."""
+        return {}
+
+    def superseded(self) -> list[str]:
+        """Return the columns that are there again under another name."""
+        return list(self.renames())
+
+    def _name(self, name: str) -> str:
+        """Return what a column is called in the data."""
+        plain = name in self._written() and not (self.layout.prefixed and name in PAIR)
+        return name if plain else f"{self.config.prefix}{name}"
 
     def label(
         self, batch: Batch, items: Sequence[Item], rewards: Sequence[Sequence[Reward | None]]
@@ -95,14 +108,15 @@ class Labeller(ABC):
             rewards: For each row one for each response; ``None`` for a missing response.
         """
         labels = Labels(columns={name: [] for name in self.schema()})
-        ours = (*self._added(), *self._of_row)
+        names = {name: self._name(name) for name in self._added() | self._of_row | self._written()}
+        unread = ", ".join(map(repr, self.layout.unread))
+        note = f"only text is scored: {unread} is not read" if unread else ""
         for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
             row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
             domain = domain_values(scored) if self.layout.routed else {}
-            for name, value in (row.values | domain).items():
-                labels.columns[f"{self.config.prefix}{name}" if name in ours else name].append(
-                    value
-                )
+            notes = "; ".join(filter(None, [row.values["notes"], note]))
+            for name, value in (row.values | domain | {"notes": notes}).items():
+                labels.columns[names[name]].append(value)
             labels.usable.append(row.usable)
             labels.swapped.append(row.swapped)
         return labels
@@ -112,7 +126,7 @@ class Labeller(ABC):
         """Return the columns that get the prefix."""
 
     def _written(self) -> Schema:
-        """Return the columns that are written under TRL's names."""
+        """Return the columns that are written under TRL's names, unless these are taken."""
         return {}
 
     @abstractmethod

@@ -24,8 +24,10 @@ from drsow_plugin.annotate.labeller import Batch, Labeller, Row, raw_prompt, wit
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.rows import Item
-from drsow_plugin.annotate.selection import Choice, select_pair
+from drsow_plugin.annotate.selection import CLOSE, Choice, select_pair
 from drsow_plugin.records import Reward
+
+_TRAINED = ("prompt", "chosen", "rejected")  # as TRL's trainers name them
 
 
 class SingleLabeller(Labeller):
@@ -53,6 +55,11 @@ class PairLabeller(Labeller):
         wanted = mixed if config.messages is None else config.messages
         # Where all of it is messages already there is nothing to write.
         self._rewrites = wanted and (self.text_response or self.text_prompt)
+        # What stands in several columns has to be written, as text where it is not rewritten.
+        composed = layout.label is not None or layout.input is not None
+        self._writes = self._rewrites or composed
+        plain = self.text_response and (self.text_prompt or layout.prompt is None)
+        self._text = plain and not self._rewrites
         self._swaps = config.relabel == "swap"
 
     def _added(self) -> Schema:
@@ -66,13 +73,29 @@ class PairLabeller(Labeller):
         return added
 
     def _written(self) -> Schema:
-        if not self._rewrites:
+        if not self._writes:
             return {}
+        shape = TEXT if self._text else MESSAGES
         return {
-            "prompt": Column(MESSAGES, "the prompt"),
-            "chosen": Column(MESSAGES, "the preferred response"),
-            "rejected": Column(MESSAGES, "the other response"),
+            "prompt": Column(shape, "the prompt"),
+            "chosen": Column(shape, "the preferred response"),
+            "rejected": Column(shape, "the other response"),
         }
+
+    def renames(self) -> dict[str, str]:
+        """Return the columns of the pair that have other names than TRL's."""
+        if self._writes or self.config.keep_names:
+            return {}
+        return self._other_names()
+
+    def superseded(self) -> list[str]:
+        """Return those columns, where they are renamed or were rewritten under TRL's names."""
+        composed = self.layout.label is not None or self.layout.input is not None
+        return [] if self.config.keep_names or composed else list(self._other_names())
+
+    def _other_names(self) -> dict[str, str]:
+        named = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)
+        return {own: name for name, own in named if own is not None and own != name}
 
     def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
         chosen, rejected = scored or (None, None)
@@ -91,23 +114,29 @@ class PairLabeller(Labeller):
         values["margin"] = margin
         if self._swaps:
             values["swapped"] = swapped
-        values |= status_values(item, missing_rewards(named), scored)
+        least = self.config.min_margin
+        is_close = margin is not None and margin < least and least > 0
+        problem = CLOSE if is_close else missing_rewards(named)
+        values |= status_values(item, problem, scored)
+        if self._writes:
+            values |= self._pair(item, given, swapped)
         if self._rewrites:
-            values |= self._messages(item, given, swapped)
             values["notes"] = with_left_out(values["notes"], item)
-        return Row(values, margin is not None, swapped and not self._rewrites)
+        usable = margin is not None and not is_close
+        return Row(values, usable, swapped and not self._writes)
 
-    def _messages(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
-        """Return prompt, chosen and rejected as messages; of a bad row what there is."""
-        raw = [given[name] for name in self.layout.responses]
+    def _pair(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
+        """Return prompt, chosen and rejected as they are written; of a bad row what there is."""
+        raw = [None if self.layout.label else given[name] for name in self.layout.responses]
         texts = [value if isinstance(value, str) else None for value in raw]
         prompt, responses = conversation(item.prompt, item.responses or texts)
-        chosen, rejected = responses[::-1] if swapped else responses
-        return {
-            "prompt": raw_prompt(given, self.layout) if item.problem else prompt,
-            "chosen": chosen,
-            "rejected": rejected,
-        }
+        written: dict[str, Any] = dict(zip(("chosen", "rejected"), responses, strict=True))
+        written["prompt"] = raw_prompt(given, self.layout) if item.problem else prompt
+        if self._text:
+            written = {name: turns and turns[-1]["content"] for name, turns in written.items()}
+        if swapped:
+            written["chosen"], written["rejected"] = written["rejected"], written["chosen"]
+        return written
 
 
 class CandidateLabeller(Labeller):

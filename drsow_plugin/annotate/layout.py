@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drsow_plugin.annotate.options import Kind, LabelConfig
+from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind
 from drsow_plugin.errors import DataError, unknown_name
 from drsow_plugin.routing_config import COLUMN, RoutingConfig
 
 PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
 RESPONSES = ("responses", "completions", "generations")
-RESPONSE = ("response", "completion")
+RESPONSE = ("response", "completion", "output")  # the last in Alpaca
+CONVERSATION = ("messages", "conversations", "conversation")  # the second in ShareGPT
+INPUT = "input"  # what an Alpaca instruction is about
 RATINGS = ("ratings",)
+LABEL = ("label", "winner", "preference", "better_response_id", "preferred")
+LABELLED = tuple(
+    (f"{word}{mark}{first}", f"{word}{mark}{second}")
+    for word in ("response", "completion", "answer", "output")
+    for mark in ("_", "")
+    for first, second in ("ab", "AB", "01", "12")
+)
+UNREAD = ("image", "images", "video", "videos", "audio", "audios")
+PAIR = ("chosen", "rejected", "chosen_score", "rejected_score")
+"""What is written of a pair made of candidates, beside the prompt."""
 
 _OFF = RoutingConfig()
 
 _SHAPES = (
     "pairs (chosen, rejected, and prompt unless it is their common beginning), candidates "
-    f"(prompt and a list: {', '.join(RESPONSES)}) or single responses (prompt and "
-    f"{' or '.join(RESPONSE)})"
+    f"(prompt and a list: {', '.join(RESPONSES)}), single responses (prompt and "
+    f"{' or '.join(RESPONSE)}) or conversations ({', '.join(CONVERSATION)})"
 )
 
 
@@ -29,28 +41,41 @@ class Layout:
 
     Attributes:
         kind: ``pairs``, ``candidates`` or ``single``.
-        prompt: Column of the prompt; ``None`` where it is the common beginning of a pair.
+        prompt: Column of the prompt; ``None`` where it is the common beginning of a pair, or
+            the earlier turns of the conversation that a single response ends.
         responses: Columns of the responses: chosen and rejected, or a single one.
+        input: Column of what the prompt is about, or ``None``.
+        label: Column that says which of the two responses is chosen, or ``None``.
         ratings: Column of numbers for the candidates, or ``None``.
         group: Column whose values part the summary, or ``None``.
         domain: Column that names the domain of each prompt, or ``None``.
         routed: Whether prompts are sent to domains, so that those are written.
         compared: Whether the router is compared with that column.
+        unread: Columns of images and the like, which no model is shown.
+        prefixed: Whether the pair made of candidates gets the prefix too, because the data
+            has columns of these names.
     """
 
     kind: Kind
     prompt: str | None
     responses: tuple[str, ...]
+    input: str | None = None
+    label: str | None = None
     ratings: str | None = None
     group: str | None = None
     domain: str | None = None
     routed: bool = False
     compared: bool = False
+    unread: tuple[str, ...] = ()
+    prefixed: bool = False
 
     @property
     def columns(self) -> list[str]:
         """Every column that is read."""
-        named = (self.prompt, *self.responses, self.ratings, self.group, self.domain)
+        named = (
+            *(self.prompt, *self.responses, self.input, self.label),
+            *(self.ratings, self.group, self.domain),
+        )
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -71,34 +96,64 @@ def find_layout(
     for option, name in _given(config).items():
         if name not in columns:
             raise DataError(f"{option}: {unknown_name('column', name, columns)}")
-    pair = (config.chosen_column or "chosen", config.rejected_column or "rejected")
-    candidates = config.responses_column or _first(RESPONSES, columns)
-    single = config.response_column or _first(RESPONSE, columns)
-    found: dict[Kind, tuple[str, ...]] = {}
-    if set(pair) <= set(columns):
-        found["pairs"] = pair
-    if candidates:
-        found["candidates"] = (candidates,)
-    if single:
-        found["single"] = (single,)
+    found = _found(columns, config)
     kind = _kind(found, config, columns)
-    prompt = config.prompt_column or _first(PROMPT, columns)
-    if prompt is None and kind != "pairs":
-        raise DataError(
-            f"There is no column with the prompt; the columns are {_listed(columns)}. "
-            "Name it with prompt_column=…."
-        )
+    check_kind(config, kind)
+    prompt = _prompt(columns, config, kind, found[kind])
     ratings = config.ratings_column or _first(RATINGS, columns)
+    with_input = prompt == PROMPT[1] and config.prompt_column is None and INPUT in columns
     return Layout(
         kind=kind,
         prompt=prompt,
         responses=found[kind],
+        input=INPUT if with_input else None,
+        label=_label(columns, config, found[kind]) if kind == "pairs" else None,
         ratings=ratings if kind == "candidates" else None,
         group=config.group_column,
         domain=_domain(columns, routing),
         routed=routing.is_on,
         compared=routing.domain_column is not None and routing.router != COLUMN,
+        unread=tuple(name for name in UNREAD if name in columns),
+        prefixed=kind == "candidates" and config.prefix != PREFIX and bool({*PAIR} & {*columns}),
     )
+
+
+def _found(columns: Sequence[str], config: LabelConfig) -> dict[Kind, tuple[str, ...]]:
+    """Return what the columns may be of, with the columns of the responses."""
+    found: dict[Kind, tuple[str, ...]] = {}
+    named = config.chosen_column or config.rejected_column
+    pair = (config.chosen_column or "chosen", config.rejected_column or "rejected")
+    candidates = config.responses_column or _first(RESPONSES, columns)
+    single = config.response_column or _first((*RESPONSE, *CONVERSATION), columns)
+    labelled = next((two for two in LABELLED if set(two) <= set(columns)), None)
+    if set(pair) <= set(columns):
+        found["pairs"] = pair
+    elif labelled and not named and (config.label_column or _first(LABEL, columns)):
+        found["pairs"] = labelled
+    if candidates:
+        found["candidates"] = (candidates,)
+    if single:
+        found["single"] = (single,)
+    return found
+
+
+def _label(columns: Sequence[str], config: LabelConfig, pair: tuple[str, ...]) -> str | None:
+    """Return the column that says which of two responses is the better one."""
+    return config.label_column or (_first(LABEL, columns) if pair in LABELLED else None)
+
+
+def _prompt(
+    columns: Sequence[str], config: LabelConfig, kind: Kind, responses: tuple[str, ...]
+) -> str | None:
+    prompt = config.prompt_column or _first(PROMPT, columns)
+    if kind == "single" and responses[0] in CONVERSATION:
+        return config.prompt_column  # what stands beside it is in it
+    if prompt is None and kind != "pairs" and (kind != "single" or config.response_column is None):
+        raise DataError(
+            f"There is no column with the prompt; the columns are {_listed(columns)}. "
+            "Name it with prompt_column=…."
+        )
+    return prompt
 
 
 def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
@@ -115,7 +170,7 @@ def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
 def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequence[str]) -> Kind:
     """Choose among the kinds that the columns may be of."""
     named: list[Kind] = []
-    if config.chosen_column or config.rejected_column:
+    if config.chosen_column or config.rejected_column or config.label_column:
         named.append("pairs")
     if config.responses_column:
         named.append("candidates")
@@ -142,7 +197,7 @@ def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequ
 def _given(config: LabelConfig) -> dict[str, str]:
     options = (
         *("prompt_column", "chosen_column", "rejected_column", "responses_column"),
-        *("response_column", "ratings_column", "group_column"),
+        *("response_column", "label_column", "ratings_column", "group_column"),
     )
     return {name: getattr(config, name) for name in options if getattr(config, name)}
 

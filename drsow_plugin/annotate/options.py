@@ -16,6 +16,24 @@ Kind = Literal["pairs", "candidates", "single"]
 Select = Literal["best_vs_random", "best_vs_worst", "best_vs_median"]
 Relabel = Literal["keep", "swap"]
 
+PREFIX = "drsow_"
+
+OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "chosen_column": ("pairs",),
+    "rejected_column": ("pairs",),
+    "label_column": ("pairs",),
+    "responses_column": ("candidates",),
+    "response_column": ("single",),
+    "ratings_column": ("candidates",),
+    "select": ("candidates",),
+    "seed": ("candidates",),
+    "min_margin": ("pairs", "candidates"),
+    "relabel": ("pairs",),
+    "messages": ("pairs", "candidates"),
+    "keep_names": ("pairs",),
+}
+"""Options that say something about some kinds of data only."""
+
 
 @dataclass(frozen=True)
 class LabelConfig:
@@ -29,13 +47,17 @@ class LabelConfig:
         responses_column: Where a list of candidates is; ``None`` looks for ``responses``,
             ``completions``, ``generations``.
         response_column: Where a single response is; ``None`` looks for ``response``,
-            ``completion``.
+            ``completion``, ``output``, and for whole conversations, whose last turn is the
+            response, ``messages``, ``conversations``, ``conversation``.
+        label_column: For pairs: says which of the two is the better one; the columns are then
+            named by ``chosen_column`` and ``rejected_column``, or are ``response_a`` and
+            ``response_b``, and the like.
         ratings_column: Numbers for the candidates, to compare the rewards with.
         group_column: The summary is also given for each value of this column.
         select: How a pair is made of candidates. The chosen one has the highest reward; the
             rejected one is a random other (as in the paper's code), the worst, or the median
             of those that may be rejected.
-        min_margin: Least margin of a pair made of candidates, in nats.
+        min_margin: Least margin of a pair, in nats; pairs below it are left out.
         seed: Changes the random choice, which depends on it and on the row's content alone.
         relabel: For pairs: ``keep`` leaves the order as it is; ``swap`` exchanges chosen and
             rejected where the margin is negative.
@@ -45,7 +67,10 @@ class LabelConfig:
         token_logprobs: Whether the log-probs of each token are written too.
         on_error: ``null`` gives rows that cannot be scored no reward and a reason; ``raise``
             stops at the first.
-        prefix: What the names of added columns begin with.
+        prefix: What the names of added columns begin with. One that is given is put before the
+            pair made of candidates too where the data has a pair already.
+        keep_names: For pairs: whether columns of other names keep them. By default they come
+            out as ``prompt``, ``chosen`` and ``rejected``, as TRL's trainers take them.
     """
 
     kind: Kind | None = None
@@ -54,6 +79,7 @@ class LabelConfig:
     rejected_column: str | None = None
     responses_column: str | None = None
     response_column: str | None = None
+    label_column: str | None = None
     ratings_column: str | None = None
     group_column: str | None = None
     select: Select = "best_vs_random"
@@ -63,7 +89,8 @@ class LabelConfig:
     messages: bool | None = None
     token_logprobs: bool = False
     on_error: OnError = "null"
-    prefix: str = "drsow_"
+    prefix: str = PREFIX
+    keep_names: bool = False
 
 
 class AnnotatorOptions(PairOptions, total=False):
@@ -75,6 +102,7 @@ class AnnotatorOptions(PairOptions, total=False):
     rejected_column: str | None
     responses_column: str | None
     response_column: str | None
+    label_column: str | None
     ratings_column: str | None
     group_column: str | None
     select: Select
@@ -85,9 +113,15 @@ class AnnotatorOptions(PairOptions, total=False):
     token_logprobs: bool
     on_error: OnError
     prefix: str
+    keep_names: bool
 
 
 LABEL_OPTIONS = tuple(entry.name for entry in fields(LabelConfig))
+_WORDS: Mapping[Kind, str] = {
+    "pairs": "pairs",
+    "candidates": "candidates",
+    "single": "single responses",
+}
 _CHOICES = {
     "kind": get_args(Kind),
     "select": get_args(Select),
@@ -123,10 +157,25 @@ def label_options(config: LabelConfig) -> dict[str, Any]:
     }
 
 
+def check_kind(config: LabelConfig, kind: Kind) -> None:
+    """Check that no option was given that says nothing about this kind of data.
+
+    Raises:
+        ConfigError: One was.
+    """
+    for name, value in label_options(config).items():
+        kinds = OF_KINDS.get(name, (kind,))
+        if kind not in kinds:
+            raise ConfigError(
+                f"{name}={value} has no effect on {_WORDS[kind]}, only on "
+                f"{' and '.join(_WORDS[k] for k in kinds)}. Leave it out."
+            )
+
+
 def _parsed(name: str, value: object) -> object:
     if name in _CHOICES:
         return parse_choice(name, value, _CHOICES[name])
-    if name in ("messages", "token_logprobs"):
+    if name in ("messages", "token_logprobs", "keep_names"):
         return parse_flag(name, value)
     if name in ("min_margin", "seed"):
         return _number(name, value)

@@ -13,6 +13,7 @@ import yaml
 
 from drsow_plugin.annotate.figures import Pictures
 from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
+from drsow_plugin.annotate.options import OF_KINDS
 from drsow_plugin.annotate.place import Place
 from drsow_plugin.config import SIDES
 from drsow_plugin.errors import DataError
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator
     from drsow_plugin.annotate.labeller import Labeller
     from drsow_plugin.annotate.summary import Summary
-
-# Options that say something about one kind of data only.
-_OF_KIND = {
-    "select": "candidates",
-    "min_margin": "candidates",
-    "seed": "candidates",
-    "relabel": "pairs",
-}
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class Report:
                 **{
                     name: value
                     for name, value in asdict(annotator.config).items()
-                    if value is not None and _OF_KIND.get(name, kind) == kind
+                    if value is not None and kind in OF_KINDS.get(name, (kind,))
                 },
                 "keep_unusable": keep_unusable,
             },

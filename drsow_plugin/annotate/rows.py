@@ -67,8 +67,21 @@ def _item(row: Mapping[str, Any], layout: Layout) -> Item:
         return _pair(row, layout)
     if layout.kind == "candidates":
         return _candidates(row, layout)
+    response = row[layout.responses[0]]
+    if layout.prompt is None:
+        return _conversation(response)
     prompt = as_messages(_prompt(row, layout), "")
-    return Item(tuple(prompt), (_text(row[layout.responses[0]], "the response"),))
+    return Item(tuple(prompt), (_text(response, "the response"),))
+
+
+def _conversation(given: Any) -> Item:
+    """Return a conversation as a prompt and its last turn, which is the response."""
+    if not isinstance(given, list):
+        raise DataError(
+            f"without a prompt column the response is a conversation, got {type(given).__name__}."
+        )
+    turns = as_messages(given, "")
+    return Item(tuple(turns[:-1]), (response_text(turns[-1:], "the last turn"),))
 
 
 def _domain(value: Any) -> str | None:
@@ -78,9 +91,12 @@ def _domain(value: Any) -> str | None:
 
 
 def _pair(row: Mapping[str, Any], layout: Layout) -> Item:
-    named = {"chosen": row[layout.responses[0]], "rejected": row[layout.responses[1]]}
+    first, second = (row[name] for name in layout.responses)
+    if layout.label is not None and second_is_better(row[layout.label], layout.responses):
+        first, second = second, first
+    named = {"chosen": first, "rejected": second}
     if layout.prompt is not None:
-        named["prompt"] = row[layout.prompt]
+        named["prompt"] = _prompt(row, layout)
     pair = as_preference(named, "")
     for name in ("chosen", "rejected"):
         check_text(getattr(pair, name), name)
@@ -103,7 +119,40 @@ def _prompt(row: Mapping[str, Any], layout: Layout) -> Any:
     prompt = row[layout.prompt or "prompt"]
     if prompt is None:
         raise DataError("the prompt is missing.")
+    about = row[layout.input] if layout.input is not None else None
+    if about is not None and not isinstance(about, str):
+        raise DataError(f"the {layout.input} is a text, got {type(about).__name__}.")
+    if about and isinstance(prompt, str):
+        return f"{prompt}\n\n{about}"
     return prompt
+
+
+_TIES = ("tie", "tie (bothbad)", "both", "neither", "same", "")
+
+
+def second_is_better(label: Any, responses: Sequence[str]) -> bool:
+    """Tell which of two responses a label calls the better one.
+
+    Args:
+        label: The name of its column, the end of that (``a`` or ``b``, ``0`` or ``1``), that
+            with ``model_`` before it, or ``a>b``.
+        responses: The two columns.
+
+    Raises:
+        DataError: It says neither.
+    """
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    said = str("" if label is None else label).strip(" []").lower()
+    said = said.partition(">")[0].strip()
+    for second, column in enumerate(map(str.lower, responses)):
+        if said and said in (column, column[-1], f"model_{column[-1]}", f"response_{column[-1]}"):
+            return bool(second)
+    why = "says neither" if said in _TIES else f"is {label!r:.40}"
+    first, other = responses
+    raise DataError(
+        f"the label {why}: needed is {first!r} or {other!r}, or the last letter of one of them."
+    )
 
 
 def _text(value: Any, where: str) -> str:

@@ -18,7 +18,7 @@ from drsow_plugin.annotate.columns import OK, PARTIAL
 from drsow_plugin.annotate.devices import parse_processes
 from drsow_plugin.annotate.labeller import Labeller
 from drsow_plugin.annotate.labellers import make_labeller
-from drsow_plugin.annotate.layout import Layout, find_layout
+from drsow_plugin.annotate.layout import PAIR, Layout, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.rows import read_rows
@@ -35,6 +35,8 @@ from drsow_plugin.values import parse_positive
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator
+
+_PAIR = ("prompt_column", "chosen_column", "rejected_column")
 
 AnySplit = Any  # a Dataset or an IterableDataset
 
@@ -146,7 +148,7 @@ class _Run:
         for shard, rewards in scored:
             labels = split.labeller.label(shard.values, shard.items, rewards)
             summary.add(shard.values, labels.columns, labels.usable)
-            table = labelled_table(shard.table, labels, split.labeller)
+            table = labelled_table(shard.table, labels, split.labeller, rename=True)
             yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
 
 
@@ -184,7 +186,10 @@ def report_on(annotator: Annotator, data: Any) -> Report:
                 "Give what map(annotate, …) returned."
             )
         config = replace(annotator.config, kind=kind)
+        gone: dict[str, Any] = {n: None for n in _PAIR if getattr(config, n) not in columns}
+        config = replace(config, **gone)  # these were renamed
         layout = find_layout(columns, config, annotator.routing)
+        layout = replace(layout, prefixed=f"{prefix}{PAIR[0]}" in columns)
         summaries[name] = Summary(layout, config)
         for part in _tables(split, 1000):
             values = part[:]
@@ -224,9 +229,16 @@ def _open_split(annotator: Annotator, name: str, data: AnySplit, size: int) -> _
         shards=chain([head], shards),
         labeller=labeller,
         features=datasets.Features(
-            {**first.features, **datasets.Features.from_arrow_schema(added)}
+            {**_kept(first.features, labeller), **datasets.Features.from_arrow_schema(added)}
         ),
     )
+
+
+def _kept(features: datasets.Features, labeller: Labeller) -> dict[str, Any]:
+    """Return the types of the columns that stay, under the names that they get."""
+    names = labeller.renames()
+    gone = set(labeller.superseded()) - set(names)
+    return {names.get(name, name): kind for name, kind in features.items() if name not in gone}
 
 
 def _tables(data: AnySplit, size: int) -> Iterator[datasets.Dataset]:

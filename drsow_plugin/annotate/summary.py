@@ -192,8 +192,8 @@ class Summary:
         if rewards:
             self._scored += 1
             self._add_lengths(rewards, lengths)
-        if usable and self._layout.kind == "pairs":
-            self._add_pair(values)
+        if self._layout.kind == "pairs" and values[f"{self._prefix}margin"] is not None:
+            self._add_pair(values, usable)
         elif usable and self._layout.kind == "candidates":
             self._add_selected(values, ratings)
 
@@ -227,17 +227,17 @@ class Summary:
                 self.points[0].append(length)
                 self.points[1].append(reward)
 
-    def _add_pair(self, values: Mapping[str, Any]) -> None:
+    def _add_pair(self, values: Mapping[str, Any], usable: bool) -> None:
+        """Count a scored pair; the labels are compared whether or not it is left out."""
         margin = values[f"{self._prefix}margin"]
         swapped = bool(values.get(f"{self._prefix}swapped"))
-        chosen, rejected = (
-            values[f"{self._prefix}{side}_strong_tokens"] for side in ("chosen", "rejected")
-        )
-        self._count_pair(margin, _compare(chosen, rejected))
-        self._swapped += swapped
+        sides = ("chosen", "rejected")
+        longer = _compare(*(values[f"{self._prefix}{side}_strong_tokens"] for side in sides))
+        if usable:
+            self._count_pair(margin, longer)
+            self._swapped += swapped
         self._accuracy.add(float(margin > 0 and not swapped))
         self._accuracy.ties += margin == 0
-        longer = _compare(chosen, rejected)
         self._longer.add(1 - longer if swapped else longer)
 
     def _add_selected(self, values: Mapping[str, Any], ratings: Ratings) -> None:

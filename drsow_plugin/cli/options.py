@@ -59,11 +59,14 @@ LABEL_HELP = {
     "chosen_column": "[chosen]",
     "rejected_column": "[rejected]",
     "responses_column": "A list of candidates. [responses, completions or generations]",
-    "response_column": "A single response. [response or completion]",
+    "response_column": "A single response, or a conversation that ends with it. [response, "
+    "completion, output, messages or conversations]",
+    "label_column": "Which of a pair's two responses is the better one, by its column's name or "
+    "last letter. [label, winner or preference, beside response_a and response_b]",
     "ratings_column": "Numbers for the candidates, to compare with. [ratings]",
     "group_column": "The summary is also given for each value of this column.",
     "select": f"How candidates make a pair: {', '.join(get_args(Select))}. [best_vs_random]",
-    "min_margin": "Least margin, in nats, of a pair made of candidates. [0]",
+    "min_margin": "Least margin of a pair, in nats; others are left out. [0]",
     "seed": "For best_vs_random. [0]",
     "relabel": f"For pairs: {', '.join(get_args(Relabel))} (where the margin is negative). [keep]",
     "messages": "Whether prompt, chosen and rejected are written as messages: true or false. "
@@ -71,6 +74,8 @@ LABEL_HELP = {
     "token_logprobs": "true writes the log-prob of each token too. [false]",
     "on_error": "null gives rows that cannot be scored no reward and a status; raise stops. [null]",
     "prefix": "What the names of added columns begin with. [drsow_]",
+    "keep_names": "true keeps the names of a pair's columns; else they become prompt, chosen and "
+    "rejected. [false]",
 }
 
 # Options are spelled as in lm_eval's --model_args, with dashes or underscores.
