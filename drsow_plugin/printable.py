@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
+from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # these reorder a line
@@ -35,6 +37,15 @@ def json_line(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(c if _printable(c) == c else f"\\u{ord(c):04x}" for c in text)
+
+
+def finite(value: Any) -> Any:
+    """Return a value with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _printable(character: str) -> str:

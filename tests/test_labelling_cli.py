@@ -253,10 +253,12 @@ def test_score_reads_and_writes_lines(models: list[str], strong: str, weak: str)
     arguments = ("--rows", 2, "--token-logprobs", "true")
     stdin = "\n".join(lines).encode() + b'\n{"prompt": "\xff"}\n\n'
     result = CliRunner().invoke(main, ["score", *models, *map(str, arguments)], input=stdin)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     expected = DrSoW(strong, weak).score(["Say it."] * 2, ["It is quick.", "naïve"])
-    assert rows[0]["id"] == "\ud800" and "prompt" not in rows[0]
+    assert rows[0]["id"] == "\ud800" and rows[0]["prompt"] == rows[2]["prompt"] == "Say it."
+    assert rows[1]["reason"].startswith("bad row: line 2: not JSON") and "prompt" not in rows[1]
+    assert rows[4]["response"] == "lazy " * 600 and rows[5]["reward"] is None
     assert rows[0]["reward"] == pytest.approx(expected[0].reward, abs=1e-4)
     assert rows[3]["reward"] == pytest.approx(expected[1].reward, abs=1e-4)
     assert sum(rows[3]["weak_token_logprobs"]) == pytest.approx(rows[3]["weak_logprob"], abs=1e-9)

@@ -14,6 +14,7 @@ from drsow_plugin.annotate.devices import parse_processes
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.lines import DATA, data_options
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
 from drsow_plugin.config import OPTIONS, SIDES, parse_pair
@@ -24,7 +25,6 @@ from drsow_plugin.values import parse_flag, parse_positive
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
-DATA = ("data_split", "data_name", "data_revision")
 RUN = ("input", "output", "num_proc", "shard_rows", "cache_dir", "keep_unusable", *DATA)
 PUBLISH = ("push", "public", "license", "language", "branch")
 VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
@@ -34,9 +34,7 @@ VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 @click.argument("paths", nargs=-1, metavar="INPUT... OUTPUT")
 @pair_options
 @label_options
-@click.option("--data-split", help="Split of a Hub data set or folder. [all of them]")
-@click.option("--data-name", help="Configuration of a Hub data set.")
-@click.option("--data-revision", help="Branch, tag or commit of a Hub data set.")
+@data_options
 @click.option("--num-proc", help="Processes to score with, each on its own GPU. [1]")
 @click.option("--shard-rows", help="Rows that are scored, and kept, together. [128]")
 @click.option("--cache-dir", help="Where finished work is kept. [DRSOW_CACHE or ~/.cache/drsow]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from drsow_plugin.annotate.names import MANIFEST, REPORT, ROWS
 from drsow_plugin.annotate.place import Place, Write
 from drsow_plugin.cache import cache_folder, storage_errors, unfinished
 from drsow_plugin.errors import ConfigError
+from drsow_plugin.printable import finite
 from drsow_plugin.values import parse_flag
 
 if TYPE_CHECKING:
@@ -164,18 +164,9 @@ def _to_json(data: Any) -> Callable[[str], Any]:
     def write(path: str) -> None:
         with Path(path).open("w", encoding="utf-8") as file:
             for row in data.with_format(None):
-                file.write(json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n")
+                file.write(json.dumps(finite(row), ensure_ascii=False, default=str) + "\n")
 
     return write
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with null for NaN and infinities, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _require_json(features: Mapping[str, Any], target: str) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.lines import DATA, data_options, read_lines
 from drsow_plugin.cli.options import CONTEXT, config_options, router_options
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import parse_model
 from drsow_plugin.printable import json_line, printable
-from drsow_plugin.prompts import as_messages
+from drsow_plugin.prompts import as_messages, as_preference
 from drsow_plugin.records import NO_DOMAIN, Route
 from drsow_plugin.routing_config import SHARED, RoutingConfig, RoutingOptions, parse_routing
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from drsow_plugin.routing import Routing
 
 _OF_CONDITIONING = {"domains", "domain_parts", "domain_side", "domain_shots"}
-VALID = frozenset((*RoutingOptions.__optional_keys__, *SHARED, "strong")) - _OF_CONDITIONING
+VALID = frozenset((*RoutingOptions.__optional_keys__, *SHARED, *DATA, "strong")) - _OF_CONDITIONING
 
 _plugin = click.option(
     "--plugin", help="A module or a Python file with domains and routers; a+b for several."
@@ -71,27 +72,30 @@ def domains(plugin: str | None, as_json: bool) -> None:
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", default="-")
 @router_options
+@data_options
 @click.option("--strong", metavar="MODEL", help="The same as --router-model MODEL.")
 @click.option("--dtype", help="Of the router's model. [float32 on a CPU, else auto]")
 @click.option("--device", help="Of the router's model. [the first GPU, or the CPU]")
 @click.option("--json", "as_json", is_flag=True, help="One object a line: prompt and domain.")
 @config_options
-def route(file: BinaryIO, as_json: bool, config: str | None, **given: Any) -> None:
+def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
     """Send prompts to domains: prompts in, a table of counts out.
 
     FILE, or the standard input, has one prompt a line: as it is, or as a JSON object with a prompt
-    (a text, or a list of messages). With --domain-column such an object also names the domain that
-    is known to be right, and the table says how often the router agrees.
+    (a text, or a list of messages). FILE may be compressed (.gz), or anything that annotate reads,
+    with a column prompt. With --domain-column such an object or row also names the domain that is
+    known to be right, and the table says how often the router agrees.
 
     For example:
 
       echo 'Write a Python function that adds two numbers.' | drsow route --router keyword
     """
     options = merge_config(given, config, VALID)
+    lines = read_lines(file, options)
     routing, routing_config = _open(options)
-    inputs = _read(file, routing_config, routing)
+    inputs = _read(lines, routing_config, routing)
     routes = routing.route(inputs)
     if as_json:
         for line in map(_as_json, inputs, routes):
@@ -119,13 +123,13 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
     return Routing(config, asked.logprobs), config
 
 
-def _read(file: BinaryIO, config: RoutingConfig, routing: Routing) -> list[RouterInput]:
+def _read(lines: Iterable[bytes], config: RoutingConfig, routing: Routing) -> list[RouterInput]:
     from drsow_plugin.hookspecs import RouterInput
 
     column = config.known_column
     inputs = []
     named = False
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
         except UnicodeDecodeError as error:
@@ -147,9 +151,10 @@ def _prompt(text: str, column: str | None, where: str) -> tuple[Any, str | None,
     """Return a line's prompt, the domain that it names, and whether it has the field for it."""
     try:
         row = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
-    if isinstance(row, (dict, list)) and (not isinstance(row, dict) or "prompt" not in row):
+    prompt = _prompt_of(row, where) if isinstance(row, dict) else None
+    if isinstance(row, list) or (isinstance(row, dict) and prompt is None):
         raise DataError(f"{where} is JSON, and no object with a 'prompt': {text:.80}")
     if not isinstance(row, dict):
         if column is not None:
@@ -158,7 +163,14 @@ def _prompt(text: str, column: str | None, where: str) -> tuple[Any, str | None,
     known = row.get(column) if column is not None else None
     if known is not None and not isinstance(known, str):
         raise DataError(f"{where}: {column!r} is to name a domain, got {known!r:.80}.")
-    return row["prompt"], known or None, column in row
+    return prompt, known or None, column in row
+
+
+def _prompt_of(row: dict[str, Any], where: str) -> Any:
+    """Return the prompt of a row, as annotate finds it."""
+    if "prompt" not in row and {"chosen", "rejected"} <= set(row):
+        return as_preference(row, where).prompt
+    return row.get("prompt", row.get("instruction"))
 
 
 def _as_json(given: RouterInput, found: Route) -> str:

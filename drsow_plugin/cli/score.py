@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.configfile import merge_config
+from drsow_plugin.cli.lines import DATA, data_options, read_lines
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, pair_options
 from drsow_plugin.config import OPTIONS
-from drsow_plugin.printable import json_line
+from drsow_plugin.printable import finite, json_line
 from drsow_plugin.records import BAD_ROW
 from drsow_plugin.routing_config import COLUMN
 from drsow_plugin.values import parse_flag, parse_positive
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from drsow_plugin.reward import DrSoW
 
 EXTRA = ("token_logprobs", "rows")
+SOME_FAILED = 3
+"""Exit status where a row has no reward; all rows are written all the same."""
+
 DOMAIN = "domain"
 FIELDS = (
     *("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens"),
@@ -30,18 +35,20 @@ FIELDS = (
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
-@click.argument("file", type=click.File("rb"), default="-")
+@click.argument("file", default="-")
 @pair_options
+@data_options
 @click.option("--token-logprobs", help="true writes the log-prob of each token too. [false]")
 @click.option("--rows", help="Rows that are read, scored and written together. [128]")
 @config_options
-def score(file: BinaryIO, config: str | None, **given: Any) -> None:
+def score(file: str, config: str | None, **given: Any) -> None:
     """Score responses: JSON lines in, JSON lines out.
 
     Each line of FILE, or of the standard input, is an object with a prompt (a text, or a list of
-    messages) and a response. Each line of the output is that object without the two, with
-    reward, strong_logprob, weak_logprob (nats), strong_tokens, weak_tokens, notes on what was
-    unusual, a reason where there is no reward, and with a router domain and domain_confidence.
+    messages) and a response; FILE may be compressed (.gz), or anything that annotate reads. Each
+    line of the output is that object with reward, strong_logprob, weak_logprob (nats),
+    strong_tokens, weak_tokens, notes on what was unusual, a reason where there is no reward, and
+    with a router domain and domain_confidence. The exit status is 3 where a row has no reward.
 
     For example:
 
@@ -49,55 +56,66 @@ def score(file: BinaryIO, config: str | None, **given: Any) -> None:
       demo --weak-template none
     """
     merged = merge_config(given, config, VALID.union(EXTRA))  # those of annotate say nothing here
-    options = {name: merged[name] for name in (*OPTIONS, *EXTRA) if name in merged}
+    options = {name: merged[name] for name in (*OPTIONS, *EXTRA, *DATA) if name in merged}
     rows = parse_positive("rows", options.pop("rows", 128)) or 128
     per_token = parse_flag("token_logprobs", options.pop("token_logprobs", False))
+    lines = enumerate(read_lines(file, options), start=1)
 
     from drsow_plugin.config import parse_pair
     from drsow_plugin.reward import DrSoW
 
     drsow = DrSoW.from_config(parse_pair(options))
     failed = 0
-    lines = (line for line in file if line.strip())
-    while batch := list(islice(lines, rows)):
+    filled = ((number, line) for number, line in lines if line.strip())
+    while batch := list(islice(filled, rows)):
         for scored in _score(drsow, batch, per_token):
             failed += scored["reward"] is None
-            click.echo(json_line(scored))
+            click.echo(json_line(finite(scored)))
     if failed:
         click.echo(f"{failed} responses have no reward; see their reason.", err=True)
+        raise click.exceptions.Exit(SOME_FAILED)
 
 
-def _score(drsow: DrSoW, lines: list[bytes], per_token: bool) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Line:
+    """A line that was read: its fields, and what is wrong with it."""
+
+    fields: dict[str, Any]
+    problem: str | None = None
+
+
+def _score(
+    drsow: DrSoW, lines: list[tuple[int, bytes]], per_token: bool
+) -> Iterator[dict[str, Any]]:
     routing = drsow.config.routing
     named = (DOMAIN, "domain_confidence") if routing.is_on else ()
     column = routing.known_column
     same = routing.router == COLUMN and column == DOMAIN  # what is written is what was read
     taken = {*FIELDS, *named} - ({DOMAIN} if same else set())
-    read = [_read(line, column, taken) for line in lines]
-    good = [row for row in read if isinstance(row, dict)]
-    known = None if column is None else [row[column] for row in good]
+    read = [_read(line, column, taken) for _, line in lines]
+    good = [line.fields for line in read if line.problem is None]
     rewards = iter(
         drsow.score(
             [row["prompt"] for row in good],
             [row["response"] for row in good],
-            domains=known,
+            domains=None if column is None else [row[column] for row in good],
             on_error="null",
             token_logprobs=per_token,
         )
     )
     fields = (*FIELDS, *named)
     tokens = ("strong_token_logprobs", "weak_token_logprobs") if per_token else ()
-    for row in read:
-        if isinstance(row, str):
-            yield {**dict.fromkeys(fields), "reason": f"{BAD_ROW}: {row}"}
+    for (number, _), line in zip(lines, read, strict=True):
+        if line.problem is not None:
+            reason = f"{BAD_ROW}: line {number}: {line.problem}"
+            yield line.fields | dict.fromkeys(fields) | {"reason": reason}
             continue
         reward = next(rewards)
-        others = {name: value for name, value in row.items() if name not in ("prompt", "response")}
-        yield others | {name: getattr(reward, name) for name in (*fields, *tokens)}
+        yield line.fields | {name: getattr(reward, name) for name in (*fields, *tokens)}
 
 
-def _read(line: bytes, column: str | None, written: Set[str]) -> dict[str, Any] | str:
-    """Return a line as an object with a prompt and a response, or what is wrong with it.
+def _read(line: bytes, column: str | None, written: Set[str]) -> _Line:
+    """Return a line as an object with a prompt and a response, or with what is wrong with it.
 
     Args:
         line: JSON.
@@ -106,13 +124,15 @@ def _read(line: bytes, column: str | None, written: Set[str]) -> dict[str, Any] 
     """
     try:
         row = json.loads(line)
-    except ValueError as error:
-        return f"not JSON: {error}"
+    except (ValueError, RecursionError) as error:
+        return _Line({}, f"not JSON: {error}")
     if not isinstance(row, dict) or not {"prompt", "response"} <= set(row):
-        return "a line is an object with 'prompt' and 'response'"
+        fields = row if isinstance(row, dict) else {}
+        return _Line(fields, "a line is an object with 'prompt' and 'response'")
     if column is not None and not isinstance(row.get(column, 0), str | None):
-        return f"the line has no field {column!r} that names a domain"
+        return _Line(row, f"the line has no field {column!r} that names a domain")
     taken = sorted(written & set(row))
     if taken:
-        return f"the line has {', '.join(taken)} already, which would be written. Rename it"
-    return row
+        said = f"the line has {', '.join(taken)} already, which would be written. Rename it"
+        return _Line(row, said)
+    return _Line(row)

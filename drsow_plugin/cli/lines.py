@@ -1,0 +1,73 @@
+"""The rows that score and route read: lines of text, or whatever annotate reads."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from drsow_plugin.broken import open_text, suffix_of
+from drsow_plugin.errors import DataError
+from drsow_plugin.printable import finite
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATA = ("data_split", "data_name", "data_revision")
+_TABLES = (".parquet", ".csv", ".tsv", ".json")
+
+
+def data_options(command: F) -> F:
+    """Add the options of a data set that is read to a command."""
+    for option, text in (
+        ("--data-revision", "Branch, tag or commit of a Hub data set."),
+        ("--data-name", "Configuration of a Hub data set."),
+        ("--data-split", "Split of a Hub data set or folder. [all of them]"),
+    ):
+        command = click.option(option, help=text)(command)
+    return command
+
+
+def read_lines(name: str, options: dict[str, Any]) -> Iterator[bytes]:
+    """Read lines, one at a time: those of a text, or the rows of a data set as JSON.
+
+    Args:
+        name: ``-`` for the standard input, a file of lines, compressed or not, or what
+            :func:`~drsow_plugin.data.load_data` takes.
+        options: Those of ``DATA``, which are taken out.
+
+    Raises:
+        DataError: It cannot be read, or an option says nothing about it.
+    """
+    asked = {n: options.pop(n) for n in DATA if options.get(n) is not None}
+    path = Path(name).expanduser()
+    is_text = name == "-" or (path.is_file() and suffix_of(path) not in _TABLES)
+    if is_text and asked:
+        raise DataError(
+            f"{name} holds lines, about which --{next(iter(asked)).replace('_', '-')} says "
+            "nothing. Leave it out."
+        )
+    return _of_text(name, path) if is_text else _of_data(name, asked)
+
+
+def _of_text(name: str, path: Path) -> Iterator[bytes]:
+    try:
+        with click.open_file("-", "rb") if name == "-" else open_text(path) as file:
+            yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name} cannot be read: {said}") from error
+
+
+def _of_data(name: str, asked: dict[str, Any]) -> Iterator[bytes]:
+    """Load a data set now, and return its rows as they are asked for, split after split."""
+    import datasets
+
+    from drsow_plugin.data import load_data
+
+    loaded = load_data([name], **{n.removeprefix("data_"): value for n, value in asked.items()})
+    splits = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]
+    return (json.dumps(finite(row), default=str).encode() for split in splits for row in split)
