@@ -179,6 +179,9 @@ def test_a_dry_run_writes_the_card_that_publishing_would_and_sends_nothing(
     assert sent["README.md"].split(section)[1] == dry["README.md"].split(section)[1]
     keys = {k: v for k, v in front(sent["README.md"]).items() if k not in readmes._BY_CLIENT}
     assert front(dry["README.md"]) == keys
+    monkeypatch.setenv("HF_TOKEN", "no-usual-token")
+    send(data, dry_run=folder, values=report(command="drsow annotate --x no-usual-token"))
+    assert "no-usual-token" not in (folder / "README.md").read_text()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("mine")
     for other in (tmp_path / "mine", tmp_path / "mine" / "README.md"):

@@ -85,10 +85,11 @@ def publish(
             "annotate.run(…), or report=annotate.report_on(rows) after rows.map(annotate, …)."
         )
     rows = _check(data, repo_id)
-    if folder := options.get("dry_run"):
-        return _write_card(Path(folder).expanduser(), _card(data, repo_id, report, options))
     token = options.get("token")
     repository = Repository(open_api(token), repo_id, options.get("revision"), token)
+    if folder := options.get("dry_run"):
+        made = _card(data, repo_id, report, options, repository.secret)
+        return _write_card(Path(folder).expanduser(), made)
     address = repository.open(private=options.get("private", True))
     before, _ = repository.readme()
     readme.check(before)
@@ -116,7 +117,7 @@ def _card(
     repo_id: str,
     report: Report,
     options: PublishOptions,
-    secret: str | None = None,
+    secret: str | None,
 ) -> _Card:
     """Return the card of checked data; without anything that looks like a token or a local path."""
     values = without_places(without_tokens(report.values, secret))
