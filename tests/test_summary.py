@@ -228,6 +228,8 @@ def test_the_pictures_show_every_pair_and_every_response(name: str) -> None:
     axes = margins.axes[0]
     ticks = [tick for tick in axes.get_yticks() if tick <= axes.get_ylim()[1]]
     assert len(ticks) > 1 and all(float(tick).is_integer() for tick in ticks)
+    edges = [bar.get_x() for bars in axes.containers for bar in bars]
+    assert not min(edges) < 0 < max(edges) or np.abs(edges).min() < 1e-9
     heights = sum(bar.get_height() for bars in axes.containers for bar in bars)
     assert heights == sum(len(summary.margins) for summary in summaries.values())
     axes = lengths.axes[0]

@@ -70,7 +70,10 @@ def margins_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
     low, high = _reach(everything)
     figure, axes = _open(title)
     bars = int(np.clip(2 * len(everything) ** 0.5, 10, 60))
-    edges = list(np.linspace(low, high, bars + 1))
+    step = (high - low) / bars
+    # With an edge at 0, so that no bar holds margins of both signs.
+    edges = list(step * np.arange(np.floor(low / step), np.ceil(high / step) + 1))
+    low, high = edges[0], edges[-1]
     for name, values in margins.items():
         label = _label(f"{len(values):,}", "pair", name)
         axes.hist(np.clip(values, low, high), bins=edges, alpha=0.6, label=label)
