@@ -79,7 +79,8 @@ def test_which_architectures_share_prefixes_is_found_out(
         caplog.clear()
         shares = find_sharing(Network(tiny.model(arch).to(dtype))) is not None
         assert shares == (arch not in UNSHARED)
-        assert len(caplog.records) == (not shares)
+        ours = [record for record in caplog.records if record.name.startswith("drsow_plugin")]
+        assert len(ours) == (not shares)
         assert shares or "rows cannot share what they have in common" in caplog.text
 
 
@@ -292,6 +293,7 @@ class Odd(torch.nn.Module):
 def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureFixture) -> None:
     network = Network(Odd())
     assert not network.splits and "cannot be applied apart" in caplog.text
+    assert network.bytes_per_token >= 4 * network.vocab_size
     pairs = rows(4)
     scored = engine(network).logprobs(pairs)
     oracle = Odd().double()

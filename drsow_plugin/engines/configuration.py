@@ -33,6 +33,14 @@ def ordinary_ids(config: Any, size: int, number: int) -> list[int]:
     return [ids[i % len(ids)] for i in range(number)]
 
 
+def return_logits_only(config: Any) -> None:
+    """Let a model return no tuples, with which its head may fail, and no layer's states."""
+    wanted = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
+    for name, value in {**wanted, "output_router_logits": False}.items():
+        if getattr(config, name, value) is not value:
+            setattr(config, name, value)
+
+
 def widest(config: Any) -> int:
     """Return the widest that a token gets inside of a layer; 0 where it is not said."""
     text = config.get_text_config()

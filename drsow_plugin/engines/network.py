@@ -44,8 +44,7 @@ class Network:
         """
         self._model = model
         for module in model.modules():
-            if getattr(getattr(module, "config", None), "return_dict", True) is False:
-                module.config.return_dict = True  # with tuples not even transformers' heads work
+            configuration.return_logits_only(getattr(module, "config", None))
         check_causal(
             self.name,
             lambda ids: model(input_ids=ids, use_cache=False).logits,
@@ -174,7 +173,8 @@ class Network:
         wide = configuration.widest(self._model.config) or 4 * hidden
         # In the layer's dtype: its gate, its product and its result beside queries, keys, values
         # and residuals; in float32: the normalisation.
-        return self.dtype.itemsize * (4 * wide + 10 * hidden) + 4 * 3 * hidden
+        layer = self.dtype.itemsize * (4 * wide + 10 * hidden) + 4 * 3 * hidden
+        return layer if self.splits else max(layer, 8 * self.vocab_size)
 
     @property
     def name(self) -> str:
