@@ -264,7 +264,7 @@ def test_score_reads_and_writes_lines(models: list[str], strong: str, weak: str)
     assert sum(rows[3]["weak_token_logprobs"]) == pytest.approx(rows[3]["weak_logprob"], abs=1e-9)
     reasons = [row["reason"] and row["reason"].partition(":")[0] for row in rows]
     assert reasons == [None, "bad row", "bad row", None, "too long", "bad row", "bad row"]
-    assert "5 responses have no reward" in result.stderr
+    assert "5 of 7 responses have no reward" in result.stderr
     assert rows[0]["notes"] == rows[3]["notes"] == []
 
 

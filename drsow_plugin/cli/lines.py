@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from drsow_plugin.broken import open_text, suffix_of
-from drsow_plugin.errors import DataError
+from drsow_plugin.errors import DataError, DrSoWError
 from drsow_plugin.printable import finite
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,13 +45,32 @@ def read_lines(name: str, options: dict[str, Any]) -> Iterator[bytes]:
     """
     asked = {n: options.pop(n) for n in DATA if options.get(n) is not None}
     path = Path(name).expanduser()
-    is_text = name == "-" or (path.is_file() and suffix_of(path) not in _TABLES)
+    is_there = path.exists() and not path.is_dir()  # a pipe that has a name, too
+    is_text = name == "-" or (is_there and suffix_of(path) not in _TABLES)
     if is_text and asked:
         raise DataError(
             f"{name} holds lines, about which --{next(iter(asked)).replace('_', '-')} says "
             "nothing. Leave it out."
         )
+    if name == "-" and sys.stdin is None:
+        raise DataError("The standard input is closed. Give the name of a file, or a pipe.")
     return _of_text(name, path) if is_text else _of_data(name, asked)
+
+
+def write_line(line: str) -> None:
+    """Write a line to the standard output.
+
+    Raises:
+        DrSoWError: It is closed, or full.
+    """
+    if sys.stdout is None:
+        raise DrSoWError("The standard output is closed. Give it a file or a pipe.")
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        raise  # whoever read it has had enough
+    except OSError as error:
+        raise DrSoWError(f"The standard output cannot be written: {error.strerror}.") from error
 
 
 def _of_text(name: str, path: Path) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drsow_plugin.cli.configfile import merge_config
-from drsow_plugin.cli.lines import DATA, data_options, read_lines
+from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, config_options, router_options
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.model_config import parse_model
@@ -56,7 +56,7 @@ def domains(plugin: str | None, as_json: bool) -> None:
         domain = offer.value
         if as_json:
             described = {**domain.describe(), "plugin": offer.plugin.describe()}
-            click.echo(json_line(described))
+            write_line(json_line(described))
             continue
         used = len(domain.examples) if domain.shots is None else domain.shots
         _echo(f"{name}  (plugin {offer.plugin.name}, {offer.plugin.source})")
@@ -99,7 +99,7 @@ def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
     routes = routing.route(inputs)
     if as_json:
         for line in map(_as_json, inputs, routes):
-            click.echo(line)
+            write_line(line)
     else:
         for line in _table(inputs, routes):
             _echo(line)
@@ -201,7 +201,7 @@ def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[s
 
 def _echo(text: str) -> None:
     """Print what plugins and their files say, without what would steer the terminal."""
-    click.echo(printable(text, lines=True))
+    write_line(printable(text, lines=True))
 
 
 def _load(plugin: str | None) -> Plugins:

@@ -12,7 +12,7 @@ import click
 
 from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.configfile import merge_config
-from drsow_plugin.cli.lines import DATA, data_options, read_lines
+from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, pair_options
 from drsow_plugin.config import OPTIONS
 from drsow_plugin.printable import finite, json_line
@@ -65,14 +65,17 @@ def score(file: str, config: str | None, **given: Any) -> None:
     from drsow_plugin.reward import DrSoW
 
     drsow = DrSoW.from_config(parse_pair(options))
-    failed = 0
+    failed = total = 0
     filled = ((number, line) for number, line in lines if line.strip())
     while batch := list(islice(filled, rows)):
         for scored in _score(drsow, batch, per_token):
+            total += 1
             failed += scored["reward"] is None
-            click.echo(json_line(finite(scored)))
+            write_line(json_line(finite(scored)))
+    if not total:
+        click.echo(f"{file} holds no line.", err=True)
     if failed:
-        click.echo(f"{failed} responses have no reward; see their reason.", err=True)
+        click.echo(f"{failed} of {total} responses have no reward; see their reason.", err=True)
         raise click.exceptions.Exit(SOME_FAILED)
 
 
