@@ -8,11 +8,12 @@ import os
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.broken import first_fault, first_line, is_blank, suffix_of
+from drsow_plugin.cells import parse_cells
 from drsow_plugin.errors import DataError, HubError
 from drsow_plugin.hub import require_data
 
@@ -61,12 +62,27 @@ def load_data(names: Sequence[str], **options: Any) -> datasets.Dataset | datase
         loaded, files = _load_files(paths, options), paths
     if isinstance(loaded, datasets.DatasetDict):
         loaded = _one_split(loaded, options.get("split"), names[0])
-    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
     if sum(map(len, splits.values())) == 0:
         raise DataError(f"{', '.join(names)} is empty. Give a data set with at least one row.")
-    for split in splits.values():
+    for name, split in splits.items():
         _check_unicode(split, files, ", ".join(names))
-    return loaded
+        if split.info.builder_name == "csv":
+            splits[name] = parse_cells(split)
+    return datasets.DatasetDict(splits) if isinstance(loaded, Mapping) else splits[""]
+
+
+def first_rows(
+    data: datasets.Dataset | datasets.DatasetDict, limit: int | None
+) -> datasets.Dataset | datasets.DatasetDict:
+    """Return at most so many rows of a data set, or of each of its splits; all for ``None``."""
+    import datasets
+
+    if limit is None:
+        return data
+    if isinstance(data, datasets.DatasetDict):
+        return datasets.DatasetDict({k: first_rows(split, limit) for k, split in data.items()})
+    return data.select(range(min(limit, len(data))))
 
 
 def check_split_name(name: str) -> None:

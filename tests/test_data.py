@@ -125,3 +125,16 @@ def test_a_folder_without_data_is_said_to_be_one(tmp_path: Path) -> None:
         load_data([str(tmp_path / "empty")])
     with pytest.raises(DataError, match="'::' cannot be read"):
         load_data([str(named(tmp_path / "a::b.jsonl"))])
+
+
+def test_conversations_as_json_in_the_cells_of_a_table_are_lists(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    texts = ['[{"x": 1}]', '["a", "b"]']
+    rows = {"chosen": [json.dumps(turns), json.dumps(turns[1:])], "rejected": texts, "id": [1, 2]}
+    datasets.Dataset.from_dict({**rows, "late": [None, json.dumps(turns)]}).to_csv(
+        str(tmp_path / "folder" / "x.csv")
+    )
+    for name in ("folder", "folder/x.csv"):
+        loaded = load_data([str(tmp_path / name)])
+        assert list(loaded["chosen"]) == [turns, turns[1:]] and loaded["late"] == [None, turns]
+        assert list(loaded["rejected"]) == texts and loaded.column_names == [*rows, "late"]

@@ -19,6 +19,7 @@ from drsow_plugin import Annotator, DrSoW
 from drsow_plugin.annotate.options import LABEL_OPTIONS
 from drsow_plugin.cli import main
 from drsow_plugin.config import OPTIONS
+from drsow_plugin.data import load_data
 from drsow_plugin.model_config import SIDE_OPTIONS
 
 
@@ -138,6 +139,25 @@ def test_every_kind_of_input(tmp_path: Path, models: list[str]) -> None:
     assert drsow("annotate", tmp_path / "splits", tmp_path / "both", *models).exit_code == 0
     loaded = datasets.load_dataset(str(tmp_path / "both"), cache_dir=str(tmp_path / "hf"))
     assert {name: len(split) for name, split in loaded.items()} == {"x": 10, "y": 1}
+
+
+def test_a_part_is_labelled_and_names_like_patterns_are_read_again(
+    tmp_path: Path, models: list[str]
+) -> None:
+    write(tmp_path / "rows1.jsonl", pairs(9))
+    file = write(tmp_path / "rows[1].jsonl", pairs(4))
+    for out in (tmp_path / "out[1].jsonl", tmp_path / "out[1]"):
+        assert drsow("annotate", file, out, *models, "--limit", "3").exit_code == 0
+        assert load_data([str(out)])["id"] == [0, 1, 2]
+        beside = out if out.is_dir() else tmp_path
+        options = next(beside.glob("*drsow.yaml")).read_text()
+        assert yaml.safe_load(options)["limit"] in (3, "3")
+    data = datasets.Dataset.from_list(pairs(4))
+    datasets.DatasetDict(x=data, y=data.select([0])).save_to_disk(tmp_path / "splits")
+    out = tmp_path / "both"
+    assert drsow("annotate", tmp_path / "splits", out, *models, "--limit", "2").exit_code == 0
+    assert {n: len(split) for n, split in load_data([str(out)]).items()} == {"x": 2, "y": 1}
+    assert "limit is a whole number" in wrong("annotate", file, out, *models, "--limit", "0")
 
 
 def test_mistakes_are_told_before_any_model_is_opened(

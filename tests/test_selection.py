@@ -84,9 +84,11 @@ def test_options_are_checked(options: dict[str, Any], message: str) -> None:
         ["a", "b"],
         [{"response": "a", "model": "x"}, {"response": "b", "model": "y"}],
         [[{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]],
+        '["a", "b"]',
+        '[{"response": "a", "rating": 1}, {"response": "b"}]',
     ],
 )
-def test_candidates_come_in_the_shapes_of_the_field(given: list[Any]) -> None:
+def test_candidates_come_in_the_shapes_of_the_field(given: Any) -> None:
     layout = find_layout(["prompt", "responses"], LabelConfig())
     item = read_rows({"prompt": ["q"], "responses": [given]}, layout)[0]
     assert item.responses == ("a", "b") and item.problem is None
@@ -98,6 +100,7 @@ def test_candidates_come_in_the_shapes_of_the_field(given: list[Any]) -> None:
     [
         ({"prompt": None, "responses": ["a"]}, "the prompt is missing"),
         ({"prompt": "q", "responses": None}, "the responses are a list"),
+        ({"prompt": "q", "responses": "[a, b]"}, "the responses are a list, got str"),
         ({"prompt": "q", "responses": [{"turns": ["a"]}]}, "response 0 is a record without a text"),
         ({"prompt": "q", "responses": [7]}, "response 0 is a text, got int"),
         ({"prompt": "q", "responses": ["\ud800"]}, "response 0: not valid Unicode"),
@@ -160,6 +163,7 @@ def test_whatever_a_row_does_the_others_are_read() -> None:
         ({"responses": ["a", "b"], "ratings": [math.nan, 4]}, [None, 4.0]),
         ({"responses": [{"response": "a", "overall_score": 8.5}, "b"]}, [8.5, None]),
         ({"responses": None}, None),
+        ({"responses": '["a", "b"]', "ratings": "[2, 1.5]"}, [2.0, 1.5]),
     ],
 )
 def test_ratings_come_as_a_column_or_in_records(row: dict[str, Any], ratings: Any) -> None:

@@ -14,7 +14,7 @@ import torch
 import transformers as tf
 from click.testing import CliRunner
 from test_annotator import USER, WORDS, candidates, pairs, turn
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 
 from drsow_plugin.cli import main
 
@@ -23,6 +23,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "candidates": [{**row, "tools": None, "type": "x"} for row in candidates(6)],
     "hh": [{"prompt": PROMPT, "chosen": a, "rejected": b} for a, b in pairwise(WORDS)],
     "rewardbench": [{**row, "subset": "hep-python", "chosen_model": "gpt"} for row in pairs(6)],
+    "labelled": [
+        {"instruction": f"q {n}", "input": "x", "response_a": a, "response_b": b, "winner": "b"}
+        for n, (a, b) in enumerate(pairwise(WORDS))
+    ],
     "implicit": [
         {"chosen": PROMPT + turn(a), "rejected": PROMPT + turn(b)} for a, b in pairwise(WORDS)
     ],
@@ -57,6 +61,16 @@ def test_a_trainer_takes_a_step(tmp_path: Path, strong: str, weak: str, name: st
     )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] > 0
+    if name == "labelled":  # of which this trainer makes prompts, completions and labels
+        kto = KTOTrainer(
+            model=tf.AutoModelForCausalLM.from_pretrained(strong),
+            args=KTOConfig(**common),
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
+        kto.train()
+        assert kto.state.log_history[0]["loss"] > 0
+        assert len(kto.train_dataset) == 2 * len(data)
     if name != "candidates":
         return
     losses = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,7 @@ def _pair(row: Mapping[str, Any], layout: Layout) -> Item:
 
 
 def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
-    given = row[layout.responses[0]]
+    given = _listed(row[layout.responses[0]])
     if not isinstance(given, list):
         raise DataError(f"the responses are a list, got {type(given).__name__}.")
     prompt = as_messages(_prompt(row, layout), "")
@@ -113,6 +114,14 @@ def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
         for position, value in enumerate(given)
     )
     return Item(tuple(prompt), responses)
+
+
+def _listed(value: Any) -> Any:
+    """Return a list that stands as JSON in a text, as in the cells of a csv file, as that list."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _prompt(row: Mapping[str, Any], layout: Layout) -> Any:
@@ -183,11 +192,11 @@ def read_ratings(row: Mapping[str, Any], layout: Layout) -> list[float | None] |
         The numbers, ``None`` where there is none; ``None`` in all where they do not go with
         the candidates.
     """
-    given = row[layout.responses[0]]
+    given = _listed(row[layout.responses[0]])
     if not isinstance(given, list):
         return None
     if layout.ratings is not None:
-        found = row[layout.ratings]
+        found = _listed(row[layout.ratings])
     else:
         records = [value if isinstance(value, Mapping) else {} for value in given]
         found = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]

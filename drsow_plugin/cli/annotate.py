@@ -25,7 +25,10 @@ from drsow_plugin.values import parse_flag, parse_positive
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
 
-RUN = ("input", "output", "num_proc", "shard_rows", "cache_dir", "keep_unusable", *DATA)
+RUN = (
+    *("input", "output", "num_proc", "shard_rows", "cache_dir", "keep_unusable", "limit"),
+    *DATA,
+)
 PUBLISH = ("push", "public", "license", "language", "branch")
 VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 
@@ -35,6 +38,7 @@ VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 @pair_options
 @label_options
 @data_options
+@click.option("--limit", help="Rows of each split that are read, from the first. [all of them]")
 @click.option("--num-proc", help="Processes to score with, each on its own GPU. [1]")
 @click.option("--shard-rows", help="Rows that are scored, and kept, together. [128]")
 @click.option("--cache-dir", help="Where finished work is kept. [DRSOW_CACHE or ~/.cache/drsow]")
@@ -48,7 +52,7 @@ VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     """Label preference data with the reward of a pair of models.
 
-    INPUT is a Hub id, the folder of a saved data set, or parquet, jsonl or csv files. It holds
+    INPUT is a Hub id, the folder of a saved data set, or parquet, jsonl, csv or tsv files. It holds
     pairs (prompt, chosen, rejected), candidates (prompt and a list of responses), of which a
     pair is made, or single responses (prompt, response). OUTPUT is a folder, a .parquet or
     .jsonl file, or with --push a Hub id.
@@ -74,12 +78,15 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     keep = parse_flag("keep_unusable", ours.get("keep_unusable", False))
     processes = parse_processes(ours.get("num_proc"))
     shard_rows = parse_positive("shard_rows", ours.get("shard_rows", 128)) or 128
+    limit = parse_positive("limit", ours.get("limit"))
     cache_folder(ours.get("cache_dir"))
 
     from drsow_plugin.annotate.annotator import Annotator
-    from drsow_plugin.data import load_data
+    from drsow_plugin.data import first_rows, load_data
 
-    data = load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA})
+    data = first_rows(
+        load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA}), limit
+    )
     output.check(data)
     annotator = Annotator(**options)
     source = [[_absolute(name) for name in inputs], *map(ours.get, DATA[:2])]

@@ -1,0 +1,56 @@
+"""Conversations that stand as JSON in the cells of a table of texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datasets
+
+_KEYS = ({"role", "content"}, {"from", "value"})
+
+
+def parse_cells(data: datasets.Dataset) -> datasets.Dataset:
+    """Return a table with the columns of conversations as lists of messages.
+
+    A column is one where every cell that is not empty is a JSON list of messages; any other
+    stays the text that it is.
+    """
+    texts = [n for n, kind in data.features.items() if _is_text(kind)]
+    columns = [name for name in texts if _are_conversations(data[name])]
+    return data.map(partial(_parsed, columns=columns), batched=True) if columns else data
+
+
+def _is_text(kind: Any) -> bool:
+    return str(getattr(kind, "dtype", "")) in ("string", "large_string")
+
+
+def _are_conversations(cells: Iterable[str | None]) -> bool:
+    number = 0
+    for cell in cells:
+        if cell:
+            number += 1
+            if not _is_conversation(cell):
+                return False
+    return number > 0
+
+
+def _is_conversation(cell: str) -> bool:
+    if not cell.lstrip().startswith("["):
+        return False
+    try:
+        turns = json.loads(cell)
+    except ValueError:
+        return False
+    return bool(turns) and all(
+        isinstance(turn, Mapping) and any(keys <= set(turn) for keys in _KEYS) for turn in turns
+    )
+
+
+def _parsed(
+    batch: Mapping[str, Sequence[str | None]], columns: Sequence[str]
+) -> dict[str, list[Any]]:
+    return {name: [json.loads(cell) if cell else None for cell in batch[name]] for name in columns}
