@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.model_config import ModelConfig, model_options, parse_model
@@ -16,6 +16,9 @@ from drsow_plugin.routing_config import (
     routing_options,
 )
 from drsow_plugin.values import parse_choice, parse_flag, parse_nats, parse_positive
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SIDES: tuple[SideName, SideName] = ("strong", "weak")
 
@@ -60,7 +63,7 @@ class PairOptions(RoutingOptions, total=False):
     adapter: str
     adapter_revision: str
     template: str | None
-    tokenizer: str
+    tokenizer: str | PreTrainedTokenizerBase
     trust_remote_code: bool
     strong_revision: str
     strong_dtype: object
@@ -71,7 +74,7 @@ class PairOptions(RoutingOptions, total=False):
     strong_adapter: str
     strong_adapter_revision: str
     strong_template: str | None
-    strong_tokenizer: str
+    strong_tokenizer: str | PreTrainedTokenizerBase
     strong_trust_remote_code: bool
     weak_revision: str
     weak_dtype: object
@@ -82,7 +85,7 @@ class PairOptions(RoutingOptions, total=False):
     weak_adapter: str
     weak_adapter_revision: str
     weak_template: str | None
-    weak_tokenizer: str
+    weak_tokenizer: str | PreTrainedTokenizerBase
     weak_trust_remote_code: bool
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from drsow_plugin.engines.adapters import as_bytes, checksums, tensors_of
 from drsow_plugin.engines.sources import Source
-from drsow_plugin.errors import EngineError
+from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.hashing import Stamp, file_sha256, text_sha256
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HASHED = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
 
@@ -108,6 +112,65 @@ class Files:
         )
 
 
+class Parameters:
+    """The parameters of a model in memory, as they were when they were first hashed."""
+
+    def __init__(self, label: str, model: PreTrainedModel) -> None:
+        """Remember the model.
+
+        Args:
+            label: What it is, as the option that gave it.
+            model: The model.
+        """
+        self._label, self._model = label, model
+        self._sha256: dict[str, str] | None = None
+        self._sums: list[int] = []
+
+    def sha256(self) -> dict[str, str]:
+        """Return the SHA-256 of what is in memory, and of the configuration.
+
+        Raises:
+            ConfigError: Some of it is not in memory.
+            EngineError: It was changed meanwhile.
+        """
+        if self._sha256 is None:
+            tensors = {**self._model.state_dict(), **dict(self._model.named_buffers())}
+            digest = hashlib.sha256(type(self._model).__name__.encode())
+            self._sums = checksums(tensors_of(self._model))
+            for name, tensor in sorted(tensors.items()):
+                if not isinstance(tensor, torch.Tensor):
+                    continue  # of a layer's own, such as a format version
+                if tensor.device.type == "meta":
+                    raise ConfigError(
+                        f"{self._label}: {name} is not in memory, so what the model is cannot be "
+                        "told. Give the folder that it was loaded from."
+                    )
+                digest.update(f"{name} {tensor.dtype} {[*tensor.shape]} ".encode())
+                digest.update(as_bytes(tensor).cpu().numpy().data)
+            config = self._model.config.to_dict()
+            for unimportant in ("_name_or_path", "transformers_version"):
+                config.pop(unimportant, None)
+            self._sha256 = {
+                "parameters": digest.hexdigest(),
+                "configuration": text_sha256(json.dumps(config, sort_keys=True, default=str)),
+            }
+            self.check()
+        return self._sha256
+
+    def check(self) -> None:
+        """Check that the parameters are those that were hashed, if they were.
+
+        Raises:
+            EngineError: One was changed.
+        """
+        if self._sha256 is not None and checksums(tensors_of(self._model)) != self._sums:
+            raise EngineError(
+                f"{self._label} was changed after it had been identified by its parameters, so "
+                "rewards would be of another model. None of this call are kept. Open the pair "
+                "again."
+            )
+
+
 class Contents:
     """What a model and its adapter hold: files here, or what a commit on the Hub has.
 
@@ -128,8 +191,10 @@ class Contents:
             adapter: The adapter's folder, or its commit.
         """
         self._commit = source.commit
-        self._files: dict[str, Files] = {}
-        if source.local:
+        self._files: dict[str, Files | Parameters] = {}
+        if config.given.model is not None:
+            self._files["model"] = Parameters(f"{side}={config.source!r}", config.given.model)
+        elif source.local:
             label = f"{side}={config.source!r}"
             self._files["model"] = Files(label, Path(source.name), source.gguf_file)
         self.adapter: dict[str, Any] | None = None

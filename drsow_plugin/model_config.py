@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from drsow_plugin.errors import ConfigError, unknown_name
+from drsow_plugin.in_memory import Given, checked_model, checked_tokenizer, is_object, name_of
 from drsow_plugin.values import parse_flag
 
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
@@ -36,6 +37,8 @@ class ModelConfig:
             a plain language model, or the path of a Jinja file.
         tokenizer: Hub id or folder of the tokenizer, where it is not with the weights.
         trust_remote_code: Whether code from the model's repository may run.
+        given: The model or the tokenizer, where it was given as an object; ``source`` or
+            ``tokenizer`` only stands for it then.
     """
 
     source: str
@@ -50,15 +53,21 @@ class ModelConfig:
     template: str = "tokenizer"
     tokenizer: str | None = None
     trust_remote_code: bool = False
+    given: Given = field(default_factory=Given, repr=False)
 
     def weights_only(self) -> ModelConfig:
         """Return what identifies the loaded weights: all but template, tokenizer, adapter."""
         return replace(
-            self, adapter=None, adapter_revision=None, template="tokenizer", tokenizer=None
+            self,
+            adapter=None,
+            adapter_revision=None,
+            template="tokenizer",
+            tokenizer=None,
+            given=self.given.model_only(),
         )
 
 
-SIDE_OPTIONS = tuple(f.name for f in fields(ModelConfig) if f.name != "source")
+SIDE_OPTIONS = tuple(f.name for f in fields(ModelConfig) if f.name not in ("source", "given"))
 
 
 def parse_model(
@@ -79,11 +88,7 @@ def parse_model(
     shared = SIDE_OPTIONS if shared is None else shared
     own = {f"{side}_{name}" for name in SIDE_OPTIONS} | set(shared)
     options = {name: value for name, value in options.items() if name in own}
-    if source is not None and not isinstance(source, (str, os.PathLike)):
-        raise ConfigError(
-            f"{side} is a Hub id, a local folder, a .gguf file or 'demo', got a "
-            f"{type(source).__name__}. Save the model and give its folder."
-        )
+    objects, source, options = _given(side, source, options)
     if source is None or str(source) == "":
         raise ConfigError(
             f"No {side} model was given. Set {side}=… to a Hub id, a local folder, a .gguf "
@@ -97,8 +102,27 @@ def parse_model(
     if given["device"] is not None and given["device_map"] is not None:
         raise ConfigError(f"Give {side}_device or {side}_device_map, not both.")
     return ModelConfig(
-        source=str(source), **{k: cast(Any, v) for k, v in given.items() if v is not None}
+        source=str(source),
+        given=objects,
+        **{k: cast(Any, v) for k, v in given.items() if v is not None},
     )
+
+
+def _given(
+    side: str, source: object, options: Mapping[str, Any]
+) -> tuple[Given, object, Mapping[str, Any]]:
+    """Return the objects among a side's source and options, and both with names for them."""
+    model = tokenizer = None
+    if is_object(source):
+        names = {name.removeprefix(f"{side}_") for name, v in options.items() if v is not None}
+        model = checked_model(side, source, names)
+        source = name_of(source)
+    own = f"{side}_tokenizer"
+    value = options.get(own, options.get("tokenizer"))
+    if is_object(value):
+        tokenizer = checked_tokenizer(own, value)
+        options = {**options, own: name_of(value)}
+    return Given(model, tokenizer), source, options
 
 
 def model_options(side: str, config: ModelConfig) -> dict[str, Any]:
@@ -106,7 +130,7 @@ def model_options(side: str, config: ModelConfig) -> dict[str, Any]:
     return {
         f"{side}_{entry.name}": getattr(config, entry.name)
         for entry in fields(ModelConfig)
-        if entry.name != "source" and getattr(config, entry.name) != entry.default
+        if entry.name in SIDE_OPTIONS and getattr(config, entry.name) != entry.default
     }
 
 

@@ -54,6 +54,11 @@ def open_exact_sides(
                 f"refine={pair.scoring.refine:g} scores in float32, and {name}_quantization rounds "
                 "the weights before that. Leave one of them out."
             )
+        if config.given.model is not None and side.dtype not in _EXACT:
+            raise ConfigError(
+                f"refine={pair.scoring.refine:g} scores in float32, and {name} is a model in "
+                f"memory in {side.dtype}. Load it in float32, or give its folder."
+            )
         if side.dtype not in _EXACT:
             config = replace(config, dtype="float32")
             batching = Batching(pair.batch_tokens, pair.batch_size)

@@ -145,3 +145,11 @@ class Reward:
     weak_token_logprobs: tuple[float, ...] | None = None
     domain: str | None = None
     domain_confidence: float | None = None
+
+    def __repr__(self) -> str:
+        always = ("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens")
+        perhaps = ("strong_truncated", "weak_truncated", "reason", "notes", "domain")
+        values = {name: getattr(self, name) for name in always}
+        values |= {name: getattr(self, name) for name in perhaps if getattr(self, name)}
+        rounded = (f"{v:.4f}" if isinstance(v, float) else repr(v) for v in values.values())
+        return f"Reward({', '.join(f'{n}={v}' for n, v in zip(values, rounded, strict=True))})"

@@ -110,7 +110,11 @@ class Shared:
 
     def _release(self, side: str, device: torch.device) -> bool:
         """Let go of the weights on a device; tell whether there were any."""
-        there = {key for key, held in self.weights.items() if held.device == device}
+        there = {
+            key
+            for key, held in self.weights.items()
+            if held.device == device and key.given.model is None
+        }
         if there and not self._warned:
             logger.warning(
                 "The %s model does not fit on %s beside what is there (%s): the models take "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,27 +16,28 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
-from drsow_plugin.config import SIDES, PairConfig, PairOptions, parse_pair
+from drsow_plugin.config import SIDES, PairConfig, PairOptions, as_options, parse_pair
 from drsow_plugin.errors import (
     ConfigError,
-    NonFiniteError,
     unknown_name,
 )
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.model_config import ModelConfig
 from drsow_plugin.progress import token_progress
-from drsow_plugin.reading import OnError, Reader, Row
+from drsow_plugin.reading import OnError, Reader
 from drsow_plugin.records import (
-    LogProb,
     Prompt,
     Reward,
     Scoring,
     SideName,
-    TokenPair,
 )
-from drsow_plugin.rewards import close_calls, refined, to_reward
+from drsow_plugin.rewards import close_calls, refined
+from drsow_plugin.scoring import Work, scored
+from drsow_plugin.values import call_text
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from drsow_plugin.residency import Shared
     from drsow_plugin.router_model import RouterModel
     from drsow_plugin.routing import Routing
@@ -48,16 +49,6 @@ SCORING_VERSION = 1
 """Raised whenever the same input and options would give another reward."""
 
 
-@dataclass(frozen=True)
-class _Work:
-    """How rows are scored: by which models, who is told, and what is asked for."""
-
-    sides: Mapping[SideName, Side]
-    advance: Callable[[int], object]
-    per_token: bool
-    strict: bool
-
-
 class DrSoW:
     """A reward model made of a strong and a weak causal language model, with no training.
 
@@ -67,12 +58,18 @@ class DrSoW:
         config: The configuration in force.
     """
 
-    def __init__(self, strong: str, weak: str, **options: Unpack[PairOptions]) -> None:
+    def __init__(
+        self,
+        strong: str | PreTrainedModel,
+        weak: str | PreTrainedModel,
+        **options: Unpack[PairOptions],
+    ) -> None:
         """Open a pair of models.
 
         Args:
-            strong: The better-aligned model: a Hub id, a local folder, a ``.gguf`` file or
-                ``demo``.
+            strong: The better-aligned model: a Hub id, a local folder, a ``.gguf`` file,
+                ``demo``, or a causal language model of transformers, which is used as it is
+                and left so, together with ``strong_tokenizer``.
             weak: The less-aligned model.
             **options: ``reduction``, ``end_of_turn``, ``overflow``, ``max_length``,
                 ``refine``, ``batch_tokens``, ``batch_size``, and ``strong_…`` / ``weak_…``
@@ -125,6 +122,9 @@ class DrSoW:
             model = RouterModel(getattr(config, named), shared, batching)
         self._routing = Routing(config.routing, model.logprobs)
 
+    def __repr__(self) -> str:
+        return call_text("DrSoW", as_options(self.config))
+
     @property
     def scoring(self) -> Scoring:
         """The policies in force."""
@@ -172,12 +172,12 @@ class DrSoW:
         strict = on_error == "raise"
         total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
         with token_progress(progress, total) as advance:
-            work = _Work(self._sides, advance, token_logprobs, strict)
-            rewards = self._scored(rows, usable, work)
+            work = Work(self._sides, advance, token_logprobs, strict)
+            rewards = scored(rows, usable, self.scoring, work)
         close = close_calls(rows, rewards, self.scoring.refine) if self._exact_sides else []
         if close:
-            work = _Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
-            again = self._scored(rows, close, work)
+            work = Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
+            again = scored(rows, close, self.scoring, work)
             for index in close:
                 rewards[index] = refined(rewards[index], again[index])
         self.check_files()
@@ -197,40 +197,6 @@ class DrSoW:
             sides.append(self._router_model.side)
         for side in sides:
             side.check_files()
-
-    def _scored(self, rows: Sequence[Row], indices: Sequence[int], work: _Work) -> list[Reward]:
-        """Return the rewards of all rows, of which only some are scored."""
-        sides = work.sides
-        if indices:
-            for side in SIDES:  # what cannot be loaded shows before either scores
-                sides[side].check_weights()
-        scored: dict[SideName, dict[int, LogProb]] = {}
-        for side in sorted(SIDES, key=lambda side: not sides[side].is_resident):
-            pairs = [getattr(rows[index], side) for index in indices]
-            logprobs = self._logprobs(side, pairs, indices, work)
-            scored[side] = dict(zip(indices, logprobs, strict=True))
-        return [
-            to_reward(row, scored["strong"].get(i), scored["weak"].get(i), self.scoring)
-            for i, row in enumerate(rows)
-        ]
-
-    def _logprobs(
-        self, side: SideName, pairs: Sequence[TokenPair], indices: Sequence[int], work: _Work
-    ) -> list[LogProb]:
-        if not pairs:
-            return []
-        engine = work.sides[side].engine
-        try:
-            return engine.logprobs(
-                pairs, work.advance, per_token=work.per_token, strict=work.strict
-            )
-        except NonFiniteError as error:
-            index = indices[error.index]
-            raise NonFiniteError(
-                f"row {index}: under the {side} model {error}. The weights or the dtype overflow; "
-                f"try {side}_dtype=float32, and check the checkpoint.",
-                index,
-            ) from error
 
     @property
     def uses_known_domains(self) -> bool:

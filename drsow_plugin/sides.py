@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.fitting import fitted
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.identity import Contents, tokenizer_sha256
-from drsow_plugin.model_config import ModelConfig
+from drsow_plugin.model_config import SIDE_OPTIONS, ModelConfig
 from drsow_plugin.records import Message, Scoring, TokenPair
 from drsow_plugin.residency import Shared, weight_bytes
 from drsow_plugin.tokens import Renderer
@@ -73,7 +73,7 @@ class Side:
         self._source: Source = locate(name, self._config)
         # Before anything is read from the files.
         self._contents = Contents(name, config, self._source, find_adapter(name, config))
-        key = replace(self._files_key(), tokenizer=self._config.tokenizer)
+        key = replace(self._files_key(), tokenizer=config.tokenizer, given=config.given)
         if key not in shared.read:
             where = partial(loads_fast, name, self._config, self._source)
             shared.read[key] = (
@@ -173,6 +173,8 @@ class Side:
 
     def _weight_bytes(self) -> int | None:
         config = self._config
+        if config.given.model is not None:
+            return 0
         if config.device_map is not None or config.quantization is not None:
             return None
         dtype = resolve_dtype(config, self._device)
@@ -222,7 +224,8 @@ class Side:
         """Return what decides the log-probs; not where they are computed, nor how it is spelled."""
         config = self._config
         return (
-            *(self._source, config.quantization, config.attn_implementation),
+            *(self._source, config.given.model),
+            *(config.quantization, config.attn_implementation),
             *(
                 resolve_dtype(config, self._device),
                 json.dumps(self._contents.adapter, sort_keys=True),
@@ -232,7 +235,8 @@ class Side:
 
     def describe(self) -> dict[str, Any]:
         """Return where this side came from and what identifies its log-probs, as plain values."""
-        described = {**asdict(self._config), **self._content()}
+        options = {name: getattr(self._config, name) for name in ("source", *SIDE_OPTIONS)}
+        described = {**options, **self._content()}
         if self._config.quantization is not None:
             described["quantization"] = json.loads(self._config.quantization)
         del described["device"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from drsow_plugin.errors import ConfigError, unknown_name
 
@@ -58,3 +59,8 @@ def parse_nats(name: str, value: object) -> float:
     if not 0 <= number < math.inf:
         raise ConfigError(f"{name} is a number of nats, at least 0, got {value!r}.")
     return number
+
+
+def call_text(name: str, arguments: Mapping[str, object]) -> str:
+    """Return a call as it is written, for a short ``repr``; long values are cut."""
+    return f"{name}({', '.join(f'{key}={value!r:.80}' for key, value in arguments.items())})"

@@ -30,12 +30,15 @@ from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import DataError, EngineError
 from drsow_plugin.hashing import text_sha256
+from drsow_plugin.in_memory import check_not_in_memory
 from drsow_plugin.records import Reduction
 from drsow_plugin.reward import DrSoW
 from drsow_plugin.routing_config import RoutingConfig
+from drsow_plugin.values import call_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
 
     from drsow_plugin.annotate.report import Report
 
@@ -59,11 +62,17 @@ class Annotator:
         report: What the last :meth:`run` did, or ``None``.
     """
 
-    def __init__(self, strong: str, weak: str, **options: Unpack[AnnotatorOptions]) -> None:
+    def __init__(
+        self,
+        strong: str | PreTrainedModel,
+        weak: str | PreTrainedModel,
+        **options: Unpack[AnnotatorOptions],
+    ) -> None:
         """Open a pair of models for labelling.
 
         Args:
-            strong: The better-aligned model, as for :class:`~drsow_plugin.DrSoW`.
+            strong: The better-aligned model, as for :class:`~drsow_plugin.DrSoW`. With a model
+                in memory, only this process can label.
             weak: The less-aligned model.
             **options: Those of :class:`~drsow_plugin.DrSoW`, and ``kind``, ``…_column``,
                 ``select``, ``min_margin``, ``seed``, ``relabel``, ``messages``,
@@ -79,6 +88,9 @@ class Annotator:
         self._fingerprint: str | None = None
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self.report: Report | None = None
+
+    def __repr__(self) -> str:
+        return call_text("Annotator", as_options(self._pair) | label_options(self.config))
 
     def __call__(
         self, batch: Mapping[str, Sequence[Any]], rank: int | None = None
@@ -288,6 +300,16 @@ class Annotator:
             "batching": [self._pair.batch_tokens, self._pair.batch_size],  # decides the rounding
         }
         return text_sha256(json.dumps(described, sort_keys=True))
+
+    def check_reopens(self) -> None:
+        """Check that another process can open the same pair.
+
+        Raises:
+            ConfigError: A model or a tokenizer is in memory.
+        """
+        options = as_options(self._pair)
+        for name in ("strong", "weak", "strong_tokenizer", "weak_tokenizer"):
+            check_not_in_memory(name, options.get(name, ""))
 
     def _open(self, rank: int | None = None) -> DrSoW:
         placed = self._pair if rank is None else place(self._pair, rank)

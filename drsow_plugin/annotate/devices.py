@@ -29,7 +29,7 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
         return pair
     for side in SIDES:
         model = getattr(pair, side)
-        if model.device is None and model.device_map is None:
+        if (model.device, model.device_map, model.given.model) == (None, None, None):
             placed = replace(model, device=devices[rank % len(devices)])
             pair = replace(pair, **{side: placed})
     asked = pair.routing.router_model

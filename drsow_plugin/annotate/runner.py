@@ -71,6 +71,8 @@ def run(
 ) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
     """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
     processes = parse_processes(num_proc)
+    if processes > 1:
+        annotator.check_reopens()
     size = parse_positive("shard_rows", shard_rows) or 1
     several = isinstance(data, Mapping)
     named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}

@@ -122,6 +122,11 @@ def tensors_of(model: Any) -> list[torch.Tensor]:
     return [tensor for tensor in tensors if tensor.device.type != "meta"]
 
 
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what a tensor holds, (bytes,), uint8."""
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)
+
+
 def checksums(tensors: Sequence[torch.Tensor]) -> list[int]:
     """Return for each tensor a sum of its bits, in words of its numbers' size.
 

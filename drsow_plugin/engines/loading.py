@@ -28,6 +28,8 @@ def resolve_device(side: str, config: ModelConfig) -> torch.device:
     Raises:
         ConfigError: The device does not exist on this machine.
     """
+    if config.given.model is not None:
+        return torch.device(config.given.model.device)
     if config.device is None:
         if torch.accelerator.is_available():
             accelerator = torch.accelerator.current_accelerator()
@@ -46,6 +48,8 @@ def resolve_device(side: str, config: ModelConfig) -> torch.device:
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> str:
     """Return the dtype to load weights in: float32 on a CPU, else the checkpoint's own."""
+    if config.given.model is not None:
+        return str(config.given.model.dtype).removeprefix("torch.")
     if config.dtype is not None:
         return config.dtype
     return "float32" if device.type == "cpu" and config.device_map is None else "auto"
@@ -66,34 +70,10 @@ class Weights:
         Raises:
             ConfigError: They cannot be loaded as asked for.
         """
-        from transformers import AutoModelForCausalLM
-
-        device = resolve_device(side, config)
-        source = loads_fast(side, config, source, "model")
-        arguments = source.arguments(config) | {"dtype": resolve_dtype(config, device)}
-        if config.attn_implementation is not None:
-            arguments["attn_implementation"] = config.attn_implementation
-        if config.quantization is not None:
-            arguments["quantization_config"] = _quantization_config(config.quantization)
-        if config.device_map is not None:
-            arguments["device_map"] = _device_map(config.device_map)
-        elif config.quantization is not None or device.type != "cpu":
-            arguments["device_map"] = {"": str(device)}
-        with translated_errors(f"{side}={config.source!r}", config.revision):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source.name, output_loading_info=True, **arguments
-            )
-        self.model, report = loaded
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise ConfigError(
-                f"{side}={config.source!r}: the checkpoint lacks {len(missing)} weights of a "
-                f"{type(self.model).__name__}, such as {missing[0]}, so it is no whole causal "
-                "language model. A trained reward model or classifier cannot be a side."
-            )
-        self.model.train(False)
-        if arguments["dtype"] == "float64" and hasattr(self.model, "set_experts_implementation"):
-            self.model.set_experts_implementation("eager")  # the faster ones know no float64
+        self.model: Any = config.given.model
+        self._is_given = self.model is not None
+        if not self._is_given:
+            self.model = _load(side, config, source)
         self.owner: str | None = None
         self._label = f"{side}={config.source!r}"
         # What is asked for attends, row by row.
@@ -178,7 +158,10 @@ class Weights:
                     f"The {self.owner} adapter changed the weights under it, which were in use "
                     "in another thread. Score again: they are loaded anew."
                 )
-            if self._adapted is None:
+            if self._is_given:
+                with _evaluating(self.model):
+                    yield
+            elif self._adapted is None:
                 yield
             elif adapter is None:
                 with self._adapted.disable_adapter():
@@ -187,6 +170,55 @@ class Weights:
                 self._adapted.set_adapter(adapter)
                 self._adapted.eval()
                 yield
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Let somebody's model score as in evaluation mode, and leave it as it was.
+
+    No inference mode: what a model keeps of it, such as rotary factors, cannot be trained with.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _load(side: str, config: ModelConfig, source: Source) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    device = resolve_device(side, config)
+    source = loads_fast(side, config, source, "model")
+    arguments = source.arguments(config) | {"dtype": resolve_dtype(config, device)}
+    if config.attn_implementation is not None:
+        arguments["attn_implementation"] = config.attn_implementation
+    if config.quantization is not None:
+        arguments["quantization_config"] = _quantization_config(config.quantization)
+    if config.device_map is not None:
+        arguments["device_map"] = _device_map(config.device_map)
+    elif config.quantization is not None or device.type != "cpu":
+        arguments["device_map"] = {"": str(device)}
+    with translated_errors(f"{side}={config.source!r}", config.revision):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.name, output_loading_info=True, **arguments
+        )
+    model, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ConfigError(
+            f"{side}={config.source!r}: the checkpoint lacks {len(missing)} weights of a "
+            f"{type(model).__name__}, such as {missing[0]}, so it is no whole causal "
+            "language model. A trained reward model or classifier cannot be a side."
+        )
+    model.train(False)
+    if arguments["dtype"] == "float64" and hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the faster ones know no float64
+    return model
 
 
 def _quantization_config(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError
 from drsow_plugin.hub import require_hub_id
+from drsow_plugin.in_memory import check_not_in_memory
 from drsow_plugin.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ def locate(side: str, config: ModelConfig) -> Source:
     Raises:
         ConfigError: Nothing lies there, and the name cannot be a Hub id.
     """
+    if config.given.model is not None:
+        return Source(config.source, None, local=True)
+    check_not_in_memory(side, config.source)
     if config.source == "demo":
         if config.revision is not None:
             raise ConfigError(f"{side}_revision has no effect on the demo model. Leave it out.")
@@ -93,6 +98,8 @@ def load_config(side: str, config: ModelConfig, source: Source) -> PretrainedCon
     """
     from transformers import AutoConfig
 
+    if config.given.model is not None:
+        return config.given.model.config
     loaded: PretrainedConfig = _load(
         f"{side}={config.source!r}",
         config,
@@ -109,8 +116,11 @@ def load_tokenizer(side: str, config: ModelConfig, source: Source) -> PreTrained
     """
     from transformers import AutoTokenizer
 
+    if config.given.tokenizer is not None:
+        return copy.deepcopy(config.given.tokenizer)  # a call may change its settings
     label, name, arguments = f"{side}={config.source!r}", source.name, source.arguments(config)
     if config.tokenizer is not None:
+        check_not_in_memory(f"{side}_tokenizer", config.tokenizer)
         label, name = f"{side}_tokenizer={config.tokenizer!r}", config.tokenizer
         if not Path(name).is_dir():
             require_hub_id(label, name)
