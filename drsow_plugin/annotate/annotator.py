@@ -24,13 +24,13 @@ from drsow_plugin.annotate.options import (
     label_options,
     split_options,
 )
-from drsow_plugin.annotate.rows import Item, Rewards, read_rows
+from drsow_plugin.annotate.reopening import check_reopens, reopened
+from drsow_plugin.annotate.rows import Item, Rewards, raise_first, read_rows
 from drsow_plugin.annotate.tables import has_null_column, labelled_table, own_columns
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.config import PairConfig, as_options, parse_pair
-from drsow_plugin.errors import DataError, EngineError
+from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.in_memory import check_not_in_memory
 from drsow_plugin.records import Reduction
 from drsow_plugin.reward import DrSoW
 from drsow_plugin.routing_config import RoutingConfig
@@ -197,7 +197,7 @@ class Annotator:
             [None if text is None else next(scored) for text in item.responses] for item in items
         ]
         if self.config.on_error == "raise":
-            _raise_first(items, rewards, first_row)
+            raise_first(items, rewards, first_row)
         return rewards
 
     def run(
@@ -307,23 +307,13 @@ class Annotator:
         Raises:
             ConfigError: A model or a tokenizer is in memory.
         """
-        options = as_options(self._pair)
-        for name in ("strong", "weak", "strong_tokenizer", "weak_tokenizer"):
-            check_not_in_memory(name, options.get(name, ""))
+        check_reopens(self._pair)
 
     def _open(self, rank: int | None = None) -> DrSoW:
         placed = self._pair if rank is None else place(self._pair, rank)
         if self._opened is None or (rank is not None and self._opened.config != placed):
             self._opened = None  # the former weights go before others come
-            opened = DrSoW.from_config(placed)
-            if self._fingerprint not in (None, opened.fingerprint):
-                raise EngineError(
-                    "The pair that was opened here is not the one that the work was begun with: "
-                    "files of a model, a tokenizer or a plugin were changed meanwhile, or this "
-                    "machine chooses another dtype (dtype=… sets it). Nothing is kept. Make the "
-                    "Annotator again."
-                )
-            self._opened = opened
+            self._opened = reopened(placed, self._fingerprint)
         return self._opened
 
     def __reduce__(self) -> tuple[Callable[[str], Annotator], tuple[str]]:
@@ -346,14 +336,3 @@ def _restore(state: str) -> Annotator:
     annotator._fingerprint = loaded["fingerprint"]
     annotator._layouts = {}
     return annotator
-
-
-def _raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> None:
-    for row, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-        reasons = [item.problem, *(reward.reason for reward in scored if reward)]
-        reason = next(filter(None, reasons), None)
-        if reason:
-            raise DataError(
-                f"row {first_row + row}: {reason.rstrip('.')}. Fix or remove it, or set "
-                "on_error=null."
-            )

@@ -214,3 +214,24 @@ def _rating(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> None:
+    """Raise for the first row that could not be scored.
+
+    Args:
+        items: The rows.
+        rewards: Their rewards.
+        first_row: How to number the rows.
+
+    Raises:
+        DataError: There is one.
+    """
+    for row, (item, scored) in enumerate(zip(items, rewards, strict=True)):
+        reasons = [item.problem, *(reward.reason for reward in scored if reward)]
+        reason = next(filter(None, reasons), None)
+        if reason:
+            raise DataError(
+                f"row {first_row + row}: {reason.rstrip('.')}. Fix or remove it, or set "
+                "on_error=null."
+            )
