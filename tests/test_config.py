@@ -73,7 +73,7 @@ def test_a_quantisation_config_is_json_or_a_json_file(tmp_path: Path, as_file: b
         ({"weak_device_map": "{foo"}, "weak_device_map is not valid JSON"),
         ({"weak_revision": 3}, "weak_revision is a text, got int"),
         ({"weak_adapter_revision": "v1"}, "no effect without weak_adapter"),
-        ({"weak": object()}, "got a object. Save the model"),
+        ({"weak": object()}, "got a object. Save it and give its folder"),
         ({"weak": ""}, "No weak model was given"),
         ({"weak": "a/strong"}, "the same model in every option"),
     ],
