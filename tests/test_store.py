@@ -177,8 +177,13 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(*arguments, **options)
 
+    def close(self: Any) -> None:  # writes what is buffered, once more
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with monkeypatch.context() as patched:
         patched.setattr(home, name, full)
+        if where == "rows":
+            patched.setattr(home, "close", close)
         with pytest.raises(StorageError, match=r"^[^\n]*cannot be .*: No space left on device\. "):
             run(Annotator(strong, weak), pairs(12), tmp_path)
     assert len(scores(tmp_path)) == (2 if where == "scores" else 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -295,7 +295,7 @@ def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.
         with trouble():
             path = stack.enter_context(unfinished(folder)) / "rows.arrow"
             writer = ArrowWriter(features=split.features, path=str(path))
-            stack.enter_context(writer)
+            stack.callback(_close, writer)
         for table in tables:
             with trouble():
                 writer.write_table(table)
@@ -306,3 +306,9 @@ def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.
             path.replace(final)
             hold(final)
     return datasets.Dataset.from_file(str(final), split=datasets.NamedSplit(split.name))
+
+
+def _close(writer: ArrowWriter) -> None:
+    """Close what was finished, or failed already: then what is left cannot be written either."""
+    with suppress(OSError):
+        writer.close()
