@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from drsow_plugin.cache import cache_folder
+from drsow_plugin.cache import cache_folder, storage_errors
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import file_sha256
 
@@ -31,12 +31,16 @@ def demo_model() -> Path:
 
     Raises:
         ConfigError: It could not be fetched, or is not the file it should be.
+        StorageError: It cannot be kept.
     """
     folder = cache_folder()
     path = folder / FILE_NAME
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "demo.lock"):
+        advice = "Make room, or name another folder with DRSOW_CACHE."
+        with (
+            storage_errors(f"The demo model cannot be kept in {folder}", advice),
+            FileLock(folder / "demo.lock"),
+        ):
             if not path.is_file():
                 _fetch(folder, path)
     _check(path)

