@@ -96,9 +96,10 @@ def score_in_processes(
         while waiting:
             yield _next(waiting, done, progress)
     except (KeyboardInterrupt, GeneratorExit):
-        done.kept += sum(_is_kept(pending) for _, pending in waiting)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+            process.join()
+        done.kept += sum(_is_kept(shard, pending, done) for shard, pending in waiting)
         raise
     except BrokenProcessPool as error:
         raise EngineError(
@@ -123,14 +124,14 @@ def _next(waiting: deque[tuple[Shard, _Pending]], done: Shards, progress: RowPro
     shard, pending = waiting[0]
     rewards, tokens = pending.result() if isinstance(pending, Future) else (pending, 0)
     waiting.popleft()
-    done.kept += isinstance(pending, Future)
+    done.kept += _is_kept(shard, pending, done)
     progress.finish(len(shard.items), tokens)
     return shard, rewards
 
 
-def _is_kept(pending: _Pending) -> bool:
-    """Tell whether rewards were scored, and saved, in another process."""
-    return isinstance(pending, Future) and pending.done() and not pending.exception()
+def _is_kept(shard: Shard, pending: _Pending, done: Shards) -> bool:
+    """Tell whether rewards were saved by another process, which may not have told so yet."""
+    return isinstance(pending, Future) and done.path(shard.items).is_file()
 
 
 @contextmanager
