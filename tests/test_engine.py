@@ -15,6 +15,7 @@ from oracle import token_logprobs
 from workloads import unique
 
 from drsow_plugin import DrSoW
+from drsow_plugin.engines import kernels
 from drsow_plugin.engines.attention import Packing
 from drsow_plugin.engines.kernels import by_run
 from drsow_plugin.engines.local import LocalEngine
@@ -168,6 +169,18 @@ def test_what_is_not_finite_in_one_row_stays_there(arch: str) -> None:
     sound = LocalEngine(Network(model), Sharing(by_run, None)).logprobs(pairs, strict=False)
     assert sound[0].failure == "not finite: the log-prob came out as nan"
     assert sound[1].total == pytest.approx(expected.total, abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "is_rounding"), [(5e-5, True), (5e-3, False)])
+def test_kernels_may_round_otherwise_but_not_compute_otherwise(
+    share: float, is_rounding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With some tokens the demo model's log-probs move by as much with the number of threads."""
+    own, model = by_run, weighty()
+    monkeypatch.setattr(kernels, "by_run", lambda *given: own(*given) * (1 + share))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(5)
+    assert (find_sharing(Network(model)) is not None) == is_rounding
 
 
 def reformer(hash_seed: int | None) -> torch.nn.Module:

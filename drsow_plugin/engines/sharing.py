@@ -31,8 +31,10 @@ _PROBE_TOKENS = 10  # so that the probe takes several chunks, which cut rows
 # In units of what one rounding of the model's input comes to …
 _MOST_DIFFERENCE, _MOST_INFLUENCE = 4.0, 0.5
 _PATTERN = 13
-# … or, where that is more, in nats a token: 500 of these add up to no more than is promised.
-_NEGLIGIBLE = 5e-4 / 500**0.5
+# … or, where that is more: in nats a token, of which 500 add up to no more than is promised, and
+# in standard deviations, since kernels round otherwise with other shapes, by some tokens a lot.
+_LEAST_INFLUENCE = 5e-4 / 500**0.5
+_LEAST_DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ def _difference(network: Network, kernel: Kernel) -> str:
         with nudged(network.embeddings, _PATTERN):
             noise = _apart(_logprobs(network, network.hidden(tokens)[0]), alone)
         influence = _apart(packed[row], others[row])
-        if row in _SAME and not influence <= max(_MOST_INFLUENCE * noise, _NEGLIGIBLE):
+        if row in _SAME and not influence <= max(_MOST_INFLUENCE * noise, _LEAST_INFLUENCE):
             return "a row changes with its neighbours"
-        if not _apart(packed[row], alone) <= max(_MOST_DIFFERENCE * noise, _NEGLIGIBLE):
+        least = _LEAST_DIFFERENCE * float(alone[alone.isfinite()].std())
+        if not _apart(packed[row], alone) <= max(_MOST_DIFFERENCE * noise, least):
             return "a row comes out differently when it shares a prefix"
     return ""
 
