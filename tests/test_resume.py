@@ -227,11 +227,11 @@ def test_data_without_a_usable_row_is_an_error_that_says_why(
     tmp_path: Path, strong: str, weak: str
 ) -> None:
     close = "margin below min_margin"
-    said = f"Not one of the 10 rows .*: row 0: {close}; row 1: {close}; row 2: {close}; and 7 more"
+    said = f"Not one of the 10 rows could be labelled: row 0, row 1, row 2: {close}; and 7 more"
     with pytest.raises(DataError, match=said):
         run(Annotator(strong, weak, min_margin=1e6), candidates(), tmp_path)
     bad = datasets.Dataset.from_list([{"prompt": "q", "chosen": ["a"], "rejected": ["b", "c"]}])
-    with pytest.raises(DataError, match=r"x, row 0: bad row: .*RM-Bench.*; y, row 0: bad row"):
+    with pytest.raises(DataError, match=r"row 0 of x, row 0 of y: bad row: .*RM-Bench"):
         Annotator(strong, weak).run(datasets.DatasetDict(x=bad, y=bad), cache_dir=str(tmp_path))
 
 

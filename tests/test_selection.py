@@ -15,6 +15,8 @@ from drsow_plugin.annotate.rows import Item, read_ratings, read_rows
 from drsow_plugin.annotate.selection import CLOSE, FEW, IDENTICAL, TIE, select_pair
 from drsow_plugin.errors import ConfigError, DataError
 
+_ARENA = ("pairs", None, ("conversation_a", "conversation_b"))
+
 
 @pytest.mark.parametrize(
     ("columns", "kind", "prompt", "responses"),
@@ -27,6 +29,9 @@ from drsow_plugin.errors import ConfigError, DataError
         (["prompt", "response"], "single", "prompt", ("response",)),
         (["prompt", "completion", "label"], "single", "prompt", ("completion",)),
         (["prompt", "chosen", "rejected", "response"], "pairs", "prompt", ("chosen", "rejected")),
+        (["conversation_a", "conversation_b", "winner"], *_ARENA),
+        (["messages", "id"], "single", None, ("messages",)),
+        (["messages", "prompt", "chosen", "rejected"], "pairs", "prompt", ("chosen", "rejected")),
     ],
 )
 def test_the_columns_say_what_the_data_is(

@@ -18,7 +18,7 @@ RATINGS = ("ratings",)
 LABEL = ("label", "winner", "preference", "better_response_id", "preferred")
 LABELLED = tuple(
     (f"{word}{mark}{first}", f"{word}{mark}{second}")
-    for word in ("response", "completion", "answer", "output")
+    for word in ("response", "completion", "answer", "output", "conversation")
     for mark in ("_", "")
     for first, second in ("ab", "AB", "01", "12")
 )

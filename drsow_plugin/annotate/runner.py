@@ -23,7 +23,7 @@ from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.rows import read_rows
 from drsow_plugin.annotate.shards import Shards, open_shards
-from drsow_plugin.annotate.summary import FAILURES, Summary
+from drsow_plugin.annotate.summary import Summary, nothing_labelled
 from drsow_plugin.annotate.tables import labelled_table
 from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
 from drsow_plugin.cache import hold, storage_errors, unfinished
@@ -87,7 +87,7 @@ def run(
     run = _Run(annotator, folders, keep_unusable, _count_shards(splits, size))
     finished, summaries = run.label(splits, min(processes, run.shards or processes))
     if not any(len(split) for split in finished.values()):
-        raise DataError(_nothing_labelled(summaries, several))
+        raise DataError(nothing_labelled(summaries))
     labeller = splits[0].labeller
     report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
     if several:
@@ -152,20 +152,6 @@ class _Run:
             summary.add(shard.values, labels.columns, labels.usable)
             table = labelled_table(shard.table, labels, split.labeller, rename=True)
             yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
-
-
-def _nothing_labelled(summaries: Mapping[str, Summary], several: bool) -> str:
-    rows = sum(summary.rows for summary in summaries.values())
-    reasons = [
-        f"{f'{name}, ' * several}row {row}: {status.rstrip('.')}"
-        for name, summary in summaries.items()
-        for row, status in summary.failures
-    ]
-    more = f"; and {rows - FAILURES} more" if rows > FAILURES else ""
-    return (
-        f"Not one of the {rows:,} rows could be labelled: {'; '.join(reasons[:FAILURES])}{more}. "
-        "keep_unusable=true keeps them, with the reason for each in their status."
-    )
 
 
 def _count_shards(splits: Sequence[_Split], size: int) -> int | None:
