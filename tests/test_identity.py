@@ -12,6 +12,7 @@ from typing import Any
 import datasets
 import pytest
 import tiny
+import tiny_gguf
 from safetensors.torch import load_file, save_file
 
 from drsow_plugin import Annotator, DrSoW
@@ -177,6 +178,30 @@ def test_another_process_that_opens_another_model_keeps_nothing(
     with pytest.raises(EngineError, match="not the one that the work was begun with"):
         annotate.run(datasets.Dataset.from_list(ROWS), cache_dir=str(tmp_path / "cache"))
     assert not kept(tmp_path / "cache")
+
+
+def test_another_process_that_reads_another_template_keeps_nothing(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(tiny.TEMPLATES["chatml"])
+    make, state = Annotator(strong, weak, template=str(template)).__reduce__()
+    template.write_text(tiny.TEMPLATES["llama3"])
+    with pytest.raises(EngineError, match="not the one that the work was begun with"):
+        make(*state).run(datasets.Dataset.from_list(ROWS), cache_dir=str(tmp_path / "cache"))
+    assert not kept(tmp_path / "cache")
+
+
+def test_a_gguf_file_that_is_replaced_before_it_is_loaded_scores_nothing(
+    tmp_path: Path, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
+    file = tiny_gguf.save(tmp_path / "model.gguf", seed=1)
+    drsow = DrSoW(str(file), weak, strong_template="none")
+    _ = drsow.fingerprint
+    tiny_gguf.save(file, seed=2)
+    with pytest.raises(EngineError, match=r"strong='.*': model\.gguf was changed"):
+        drsow.score(PROMPTS, RESPONSES)
 
 
 def test_a_file_overwritten_in_the_middle_of_a_run_keeps_the_rows_before_it(
