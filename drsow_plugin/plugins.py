@@ -263,7 +263,7 @@ def _import(name: str) -> ModuleType:
         return _import_file(path) if is_file else importlib.import_module(name)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and name.startswith(str(error.name))
-        hint = "Give a Python file or a module that can be imported" if missing else "Mend it"
+        hint = "Give a Python file or a module that can be imported" if missing else "Fix it"
         raise PluginError(f"plugin={name} cannot be loaded: {_said(error)}. {hint}.") from error
 
 
@@ -284,4 +284,4 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).rstrip('.')}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"

@@ -140,3 +140,12 @@ def piped(redirection: str) -> tuple[int, str]:
 def test_closed_and_full_streams_are_one_line(redirection: str, said: str) -> None:
     code, stderr = piped(redirection)
     assert code == bool(said) and stderr.startswith(said) and stderr.count("\n") == bool(said)
+
+
+def test_an_error_of_a_plugin_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("raise RuntimeError('first\\n  second')")
+    result = drsow("plugins", "--plugin", tmp_path / "bad.py")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: plugin={tmp_path}/bad.py cannot be loaded: RuntimeError: first second. Fix it.\n"
+    )
