@@ -134,6 +134,20 @@ def test_padding_among_the_tokens_does_not_hide_that_a_model_reads_ahead() -> No
         Network(tf.XLMWithLMHeadModel(config).eval())
 
 
+def test_a_model_that_predicts_by_the_length_of_a_row_is_refused() -> None:
+    config = tf.ProphetNetConfig(
+        **{"vocab_size": 64, "hidden_size": 32, "num_decoder_layers": 2, "is_decoder": True},
+        **{"num_decoder_attention_heads": 4, "decoder_ffn_dim": 32, "add_cross_attention": False},
+    )
+    torch.manual_seed(0)
+    made = tf.ProphetNetForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(5)
+    with pytest.raises(ConfigError, match="ProphetNetForCausalLM predicts by how many tokens"):
+        Network(made)
+
+
 def test_special_tokens_that_a_model_cannot_read_do_not_keep_it_from_being_split() -> None:
     made = model("llava")
     body = made.base_model.forward

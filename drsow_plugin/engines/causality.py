@@ -9,6 +9,8 @@ import torch
 from drsow_plugin.engines.noise import rounding
 from drsow_plugin.errors import ConfigError
 
+_MOST_BY_LENGTH = 1e-2  # of the standard deviation
+
 
 @torch.inference_mode()
 def check_causal(
@@ -37,4 +39,24 @@ def check_causal(
         raise ConfigError(
             f"a {name} is not causal: a token changes the predictions before it, so it gives no "
             "log-prob of a response."
+        )
+
+
+@torch.inference_mode()
+def check_length(
+    name: str, read: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor
+) -> None:
+    """Read a row, and its first half alone; the arguments are those of :func:`check_causal`.
+
+    Raises:
+        ConfigError: What is read differs with the length of the row.
+    """
+    half = ids.shape[1] // 2
+    whole = read(ids)[0]
+    moved = (whole[:half] - read(ids[:, :half])[0]).abs().max()
+    # Other sizes round in other ways, in deep models by more than the same sizes ever do.
+    if moved > torch.maximum(rounding(whole), _MOST_BY_LENGTH * whole.std()):
+        raise ConfigError(
+            f"a {name} predicts by how many tokens come after, so it gives no log-prob of a "
+            "response."
         )

@@ -19,7 +19,7 @@ import torch
 
 from drsow_plugin.engines import configuration
 from drsow_plugin.engines.attention import Packing, packed
-from drsow_plugin.engines.causality import check_causal
+from drsow_plugin.engines.causality import check_causal, check_length
 from drsow_plugin.engines.noise import rounding
 from drsow_plugin.engines.scaling import Scaling, scaling_of
 from drsow_plugin.engines.tree import TokenTree
@@ -45,11 +45,12 @@ class Network:
         self._model = model
         for module in model.modules():
             configuration.return_logits_only(getattr(module, "config", None))
-        check_causal(
-            self.name,
-            lambda ids: model(input_ids=ids, use_cache=False).logits,
-            self.ordinary_ids(8),
-        )
+        for check in (check_causal, check_length):
+            check(
+                self.name,
+                lambda ids: model(input_ids=ids, use_cache=False).logits,
+                self.ordinary_ids(8),
+            )
         self._body: Any = None
         self._output_type: Any = None
         self.splits = any(self._check(body) for body in _bodies(model))
