@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.model_config import ModelConfig, model_options, parse_model
-from drsow_plugin.records import Overflow, Reduction, Scoring, SideName
+from drsow_plugin.records import ControlPolicy, Overflow, Reduction, Scoring, SideName
 from drsow_plugin.routing_config import (
     RoutingConfig,
     RoutingOptions,
@@ -52,6 +52,7 @@ class PairOptions(RoutingOptions, total=False):
     overflow: Overflow
     max_length: int | None
     refine: float
+    control_tokens: ControlPolicy
     batch_tokens: int | None
     batch_size: int | None
     revision: str
@@ -63,6 +64,8 @@ class PairOptions(RoutingOptions, total=False):
     adapter: str
     adapter_revision: str
     template: str | None
+    template_args: str | Mapping[str, Any]
+    template_date: object
     tokenizer: str | PreTrainedTokenizerBase
     trust_remote_code: bool
     strong_revision: str
@@ -74,6 +77,8 @@ class PairOptions(RoutingOptions, total=False):
     strong_adapter: str
     strong_adapter_revision: str
     strong_template: str | None
+    strong_template_args: str | Mapping[str, Any]
+    strong_template_date: object
     strong_tokenizer: str | PreTrainedTokenizerBase
     strong_trust_remote_code: bool
     weak_revision: str
@@ -85,6 +90,8 @@ class PairOptions(RoutingOptions, total=False):
     weak_adapter: str
     weak_adapter_revision: str
     weak_template: str | None
+    weak_template_args: str | Mapping[str, Any]
+    weak_template_date: object
     weak_tokenizer: str | PreTrainedTokenizerBase
     weak_trust_remote_code: bool
 
@@ -122,6 +129,12 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
             ),
             max_length=parse_positive("max_length", options.get("max_length")),
             refine=parse_nats("refine", options.get("refine", 0.0)),
+            control_tokens=cast(
+                ControlPolicy,
+                parse_choice(
+                    "control_tokens", options.get("control_tokens", "text"), get_args(ControlPolicy)
+                ),
+            ),
         ),
         batch_tokens=parse_positive("batch_tokens", options.get("batch_tokens")),
         batch_size=parse_positive("batch_size", options.get("batch_size")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +14,7 @@ from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.in_memory import Given, checked_model, checked_tokenizer, is_object, name_of
 from drsow_plugin.values import parse_flag
 
+DEFAULT_DATE = datetime.date(2024, 7, 26)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 
 
@@ -35,6 +37,9 @@ class ModelConfig:
         adapter_revision: Branch, tag or commit of the adapter.
         template: ``tokenizer`` for the tokenizer's own chat template, ``none`` to score as
             a plain language model, or the path of a Jinja file.
+        template_args: Variables of the template, such as ``enable_thinking``, as JSON text.
+        template_date: What a template that asks for the date is told: ``YYYY-MM-DD``, or
+            ``today``; ``None`` is 2024-07-26, what the templates of Llama 3 name without a clock.
         tokenizer: Hub id or folder of the tokenizer, where it is not with the weights.
         trust_remote_code: Whether code from the model's repository may run.
         given: The model or the tokenizer, where it was given as an object; ``source`` or
@@ -51,6 +56,8 @@ class ModelConfig:
     adapter: str | None = None
     adapter_revision: str | None = None
     template: str = "tokenizer"
+    template_args: str | None = None
+    template_date: str | None = None
     tokenizer: str | None = None
     trust_remote_code: bool = False
     given: Given = field(default_factory=Given, repr=False)
@@ -62,6 +69,8 @@ class ModelConfig:
             adapter=None,
             adapter_revision=None,
             template="tokenizer",
+            template_args=None,
+            template_date=None,
             tokenizer=None,
             given=self.given.model_only(),
         )
@@ -99,6 +108,10 @@ def parse_model(
         given["device"] = None  # a device for both sides gives way to a device map
     if given["adapter_revision"] is not None and given["adapter"] is None:
         raise ConfigError(f"{side}_adapter_revision has no effect without {side}_adapter.")
+    if given["template"] == "none" and given["template_args"] is not None:
+        if f"{side}_template_args" in options:
+            raise ConfigError(f"{side}_template_args has no effect with {side}_template=none.")
+        given["template_args"] = None
     if given["device"] is not None and given["device_map"] is not None:
         raise ConfigError(f"Give {side}_device or {side}_device_map, not both.")
     return ModelConfig(
@@ -148,6 +161,8 @@ def _side_value(side: str, name: str, options: Mapping[str, Any]) -> str | bool 
         "trust_remote_code": parse_flag,
         "dtype": _dtype,
         "quantization": _quantization,
+        "template_args": _template_args,
+        "template_date": _template_date,
         "device_map": _device_map,
     }
     if name in ("tokenizer", "adapter"):
@@ -155,7 +170,15 @@ def _side_value(side: str, name: str, options: Mapping[str, Any]) -> str | bool 
     return readers[name](full, value) if name in readers else str(value)
 
 
-_STRUCTURED = ("dtype", "device", "device_map", "quantization", "template")
+_STRUCTURED = (
+    "dtype",
+    "device",
+    "device_map",
+    "quantization",
+    "template",
+    "template_args",
+    "template_date",
+)
 
 
 def _dtype(name: str, value: object) -> str:
@@ -176,20 +199,60 @@ def _device_map(name: str, value: object) -> str:
 
 def _quantization(name: str, value: object) -> str:
     """Return a quantisation config, given as JSON text, a JSON file or a mapping, as JSON."""
+    parsed = _json_object(
+        name,
+        value,
+        "transformers' quantisation config, such as "
+        '{"quant_method": "bitsandbytes", "load_in_4bit": true}',
+    )
+    if "quant_method" not in parsed:
+        raise ConfigError(f"{name} is a JSON object with a quant_method, got {value!r:.80}.")
+    return json.dumps(parsed, sort_keys=True)
+
+
+_RESERVED = ("messages", "add_generation_prompt", "conversation", "chat_template", "tokenize")
+
+
+def _template_args(name: str, value: object) -> str:
+    """Return a template's variables, given as JSON text, a JSON file or a mapping, as JSON."""
+    what = 'the variables of the template, such as {"enable_thinking": false}'
+    parsed = _json_object(name, value, what)
+    for variable in _RESERVED:
+        if variable in parsed:
+            raise ConfigError(f"{name}: {variable!r} is not a variable of yours. Leave it out.")
+    return json.dumps(parsed, sort_keys=True)
+
+
+def _template_date(name: str, value: object) -> str:
+    text = str(value)
+    try:
+        return text if text == "today" else datetime.date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise ConfigError(
+            f"{name} is a date such as 2024-07-26, or today, got {value!r:.80}."
+        ) from error
+
+
+def date_of(text: str | None) -> datetime.date:
+    """Return the date that a configuration names."""
+    if text == "today":
+        return datetime.date.today()
+    return datetime.date.fromisoformat(text) if text else DEFAULT_DATE
+
+
+def _json_object(name: str, value: object, what: str) -> dict[str, Any]:
     text = value
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         path = Path(value).expanduser()
         if not path.is_file():
             raise ConfigError(
-                f"{name}: no such file: {value!r}. Give a JSON file or object with "
-                "transformers' quantisation config, such as "
-                '{"quant_method": "bitsandbytes", "load_in_4bit": true}.'
+                f"{name}: no such file: {value!r}. Give a JSON file or object with {what}."
             )
         text = path.read_bytes()
     parsed = _json(name, text) if isinstance(text, (str, bytes)) else text
-    if not isinstance(parsed, Mapping) or "quant_method" not in parsed:
-        raise ConfigError(f"{name} is a JSON object with a quant_method, got {value!r:.80}.")
-    return json.dumps(dict(parsed), sort_keys=True)
+    if not isinstance(parsed, Mapping):
+        raise ConfigError(f"{name} is a JSON object: {what}; got {value!r:.80}.")
+    return dict(parsed)
 
 
 def _json(name: str, text: str | bytes) -> object:

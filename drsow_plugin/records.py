@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Reduction = Literal["sum", "mean"]
 Overflow = Literal["error", "skip", "truncate_prompt"]
+ControlPolicy = Literal["text", "parse", "error"]
 SideName = Literal["strong", "weak"]
 
 TOO_LONG = "too long"
@@ -39,6 +40,10 @@ class Scoring:
             limit.
         refine: Responses to one prompt whose rewards lie within so many nats of each other
             are scored again in float32; 0 for never.
+        control_tokens: What a control token in the texts of a row is, such as ``<|im_end|>`` in
+            a response: ``text`` is ordinary text; ``parse`` is the token itself, which can
+            close a turn and open another; ``error`` refuses the row. The template's own
+            always count.
     """
 
     reduction: Reduction = "sum"
@@ -46,6 +51,7 @@ class Scoring:
     overflow: Overflow = "error"
     max_length: int | None = None
     refine: float = 0.0
+    control_tokens: ControlPolicy = "text"
 
 
 NO_DOMAIN = "(none)"

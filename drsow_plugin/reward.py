@@ -72,10 +72,11 @@ class DrSoW:
                 and left so, together with ``strong_tokenizer``.
             weak: The less-aligned model.
             **options: ``reduction``, ``end_of_turn``, ``overflow``, ``max_length``,
-                ``refine``, ``batch_tokens``, ``batch_size``, and ``strong_…`` / ``weak_…``
-                (or for both sides without the prefix) ``revision``, ``dtype``, ``device``,
-                ``device_map``, ``attn_implementation``, ``quantization``, ``adapter``,
-                ``adapter_revision``, ``template``, ``tokenizer``, ``trust_remote_code``;
+                ``refine``, ``control_tokens``, ``batch_tokens``, ``batch_size``, and
+                ``strong_…`` / ``weak_…`` (or for both sides without the prefix) ``revision``,
+                ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``quantization``,
+                ``adapter``, ``adapter_revision``, ``template``, ``template_args``,
+                ``template_date``, ``tokenizer``, ``trust_remote_code``;
                 see :class:`~drsow_plugin.Scoring`, :class:`~drsow_plugin.ModelConfig` and
                 :class:`~drsow_plugin.PairConfig`; and those of routing, such as ``router``;
                 see :class:`~drsow_plugin.routing_config.RoutingConfig`.

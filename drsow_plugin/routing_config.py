@@ -88,6 +88,8 @@ class RoutingOptions(TypedDict, total=False):
     router_adapter: str
     router_adapter_revision: str
     router_template: str | None
+    router_template_args: str | Mapping[str, Any]
+    router_template_date: object
     router_tokenizer: str
     router_trust_remote_code: bool
 

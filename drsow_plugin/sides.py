@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from drsow_plugin.chat_template import parse_args
 from drsow_plugin.engines import Engine
 from drsow_plugin.engines.adapters import find_adapter
 from drsow_plugin.engines.converted import loads_fast
@@ -24,7 +25,7 @@ from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.fitting import fitted
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.identity import Contents, tokenizer_sha256
-from drsow_plugin.model_config import SIDE_OPTIONS, ModelConfig
+from drsow_plugin.model_config import SIDE_OPTIONS, ModelConfig, date_of
 from drsow_plugin.records import Message, Scoring, TokenPair
 from drsow_plugin.residency import Shared, weight_bytes
 from drsow_plugin.tokens import Renderer
@@ -83,7 +84,14 @@ class Side:
         self._hf_config, self.tokenizer = shared.read[key]
         self.template = read_template(name, self._config, self.tokenizer)
         try:
-            self.renderer = Renderer(self.tokenizer, self.template, end_of_turn=scoring.end_of_turn)
+            self.renderer = Renderer(
+                self.tokenizer,
+                self.template,
+                end_of_turn=scoring.end_of_turn,
+                control_tokens=scoring.control_tokens,
+                template_args=parse_args(config.template_args),
+                template_date=date_of(config.template_date),
+            )
         except ConfigError as error:
             raise ConfigError(f"{name}={self._config.source!r}: {error}") from error
         self._vocab_size = int(self._hf_config.get_text_config().vocab_size)
@@ -132,7 +140,8 @@ class Side:
 
     def _tokenisation(self) -> tuple[object, ...]:
         return (
-            *(self.template, tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
+            *(self.template, self._config.template_args, self.renderer.template_date),
+            *(tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
             *(self.max_length, self._vocab_size, self._scoring),
         )
 
@@ -230,7 +239,8 @@ class Side:
                 resolve_dtype(config, self._device),
                 json.dumps(self._contents.adapter, sort_keys=True),
             ),
-            *(self.template, self.tokenizer.bos_token_id, tokenizer_sha256(self.tokenizer)),
+            *(self.template, self._config.template_args, self.renderer.template_date),
+            *(tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -263,6 +273,7 @@ class Side:
         return str(getattr(self._hf_config, "dtype", None) or "auto").removeprefix("torch.")
 
     def _content(self) -> dict[str, Any]:
+        date = self.renderer.template_date
         return {
             **self._contents.describe(),
             "architecture": (self._hf_config.architectures or [self._hf_config.model_type])[0],
@@ -271,6 +282,8 @@ class Side:
             "tokenizer_sha256": tokenizer_sha256(self.tokenizer),
             "max_length": self.max_length,
             "template_sha256": self.template and text_sha256(self.template),
+            "template_args": parse_args(self._config.template_args) or None,
+            "template_date": date and date.isoformat(),
             "end_of_turn_ids": list(self.renderer.end_of_turn_ids),
         }
 
@@ -282,6 +295,8 @@ class Side:
             pinned = replace(pinned, revision=self._source.commit)
         if self._contents.adapter_commit:
             pinned = replace(pinned, adapter_revision=self._contents.adapter_commit)
+        if pinned.template_date == "today" and self.renderer.template_date:
+            pinned = replace(pinned, template_date=self.renderer.template_date.isoformat())
         return pinned
 
     def _length_limit(self) -> int | None:

@@ -7,30 +7,52 @@ the response, adds text to the last turn), that rendering is not used and a note
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-from drsow_plugin.errors import ConfigError, TemplateError
+from drsow_plugin.chat_template import ChatTemplate
+from drsow_plugin.codec import Codec, Ids
+from drsow_plugin.control_tokens import (
+    AS_TEXT,
+    PARSED,
+    ControlTokens,
+    check_private,
+    is_marked,
+    unmarked,
+)
+from drsow_plugin.errors import ConfigError, DataError, TemplateError
+from drsow_plugin.model_config import DEFAULT_DATE
 from drsow_plugin.prompts import is_prefill, plain_text
-from drsow_plugin.records import Message, TokenPair
-from drsow_plugin.turns import SYSTEM_MERGED, left_out, merge_system, refusal
+from drsow_plugin.records import ControlPolicy, Message, TokenPair
+from drsow_plugin.turns import left_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REWRITTEN = "the template does not keep the prompt and the response as given; scored as given"
 SPLIT_APART = "prompt and response merge when tokenised together; tokenised apart"
+STRIPPED = "the template's last token would swallow the white space that the response begins with"
+DATED = "the template asks for the date; it was told {}, see template_date"
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
 
-# What rendering may raise: the template's own complaints, and what it trips over.
-_REFUSALS = (jinja2.TemplateError, TypeError, ValueError)
-
 _WORD = "A"
-_PROBE_PROMPT, _PROBE_RESPONSE = "What is asked?", "drsow-probe-response"
+
+Row = tuple[list[Message], str, str]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt as text; where it holds control tokens, also with the template's disguised."""
+
+    messages: list[Message]
+    text: str
+    notes: tuple[str, ...]
+    control: str | None
+    disguised: str | None
+    is_marked: bool
 
 
 @dataclass(frozen=True)
@@ -38,13 +60,15 @@ class _Draft:
     """A row as text: the prompt, what continues it, and the prompt as it is to be tokenised."""
 
     text: str
-    continuation: str
+    glue: str
+    response: str
     ahead: str
     notes: tuple[str, ...]
+    codec: Codec
 
     @property
     def texts(self) -> tuple[str, str]:
-        return self.ahead, self.text + self.continuation
+        return self.ahead, self.text + self.glue + self.response
 
 
 class Renderer:
@@ -56,6 +80,9 @@ class Renderer:
         template: str | None,
         *,
         end_of_turn: bool = True,
+        control_tokens: ControlPolicy = "text",
+        template_args: Mapping[str, Any] | None = None,
+        template_date: datetime.date = DEFAULT_DATE,
     ) -> None:
         """Probe the template.
 
@@ -65,27 +92,44 @@ class Renderer:
                 language model: BOS, the texts of the prompt each followed by a blank line,
                 the response; such a side has no end of turn.
             end_of_turn: Whether the end-of-turn token is part of the response.
+            control_tokens: What control tokens in the texts of a row are; see
+                :class:`~drsow_plugin.Scoring`. Those that the template writes always count.
+            template_args: Variables of the template.
+            template_date: What the template takes for today.
 
         Raises:
-            ConfigError: The template cannot render one user turn and a response, or there
-                is no token a plain language model could start from.
+            ConfigError: The template cannot render one user turn and a response, or would
+                have a response elsewhere, or there is no token a plain language model could
+                start from.
         """
         self._tokenizer = tokenizer
-        self._template = template
-        self._glue = ""
-        self._end_ids: tuple[int, ...] = ()
+        self._codec = Codec(tokenizer)
+        self._policy = control_tokens
+        self._end_ids: Ids = ()
         self._end_note: tuple[str, ...] = ()
-        self._start: tuple[int, ...] = ()
-        self._word_ids: tuple[int, ...] | None = None
+        self._start: Ids = ()
+        self._word_ids: Ids | None = None
+        self._template: ChatTemplate | None = None
         if template is None:
             self._start = (self._start_id(),)
         else:
-            self._probe_template(end_of_turn)
+            self._template = ChatTemplate(tokenizer, template, template_args or {}, template_date)
+            if end_of_turn:
+                self._end_ids = self._codec.closing_ids(self._template.closing)
+                self._end_note = () if self._template.closing.strip() else (NO_END_OF_TURN,)
+        turns = self._template.turns if self._template else ()
+        self._control = ControlTokens(tokenizer, turns)
 
     @property
     def end_of_turn_ids(self) -> tuple[int, ...]:
         """Token ids that close a response; empty where none are scored."""
         return self._end_ids
+
+    @property
+    def template_date(self) -> datetime.date | None:
+        """What the template takes for today; ``None`` where it does not ask."""
+        dated = self._template is not None and self._template.writes_date
+        return self._template.date if self._template and dated else None
 
     def encode(self, messages: list[Message], response: str, where: str) -> TokenPair:
         """Return one row as token ids; see :meth:`encode_all`.
@@ -98,9 +142,7 @@ class Renderer:
             raise pair
         return pair
 
-    def encode_all(
-        self, rows: Sequence[tuple[list[Message], str, str]]
-    ) -> list[TokenPair | TemplateError]:
+    def encode_all(self, rows: Sequence[Row]) -> list[TokenPair | TemplateError]:
         """Return rows as token ids, tokenised together, each text once.
 
         Args:
@@ -112,45 +154,107 @@ class Renderer:
             For each row its tokens, or why the template refuses the conversation.
         """
         drafts: list[_Draft | TemplateError] = []
-        rendered: tuple[list[Message], tuple[str, tuple[str, ...]]] | None = None
+        last: tuple[list[Message], _Prompt] | None = None
         for messages, response, where in rows:
             try:
-                if rendered is None or rendered[0] != messages:
-                    rendered = messages, self._render_prompt(messages, where)
-                drafts.append(self._draft(messages, response, *rendered[1]))
+                if last is None or last[0] != messages:
+                    last = messages, self._prompt(messages, where)
+                drafts.append(self._draft(last[1], response, where))
             except TemplateError as error:
                 drafts.append(error)
-        texts = {text for draft in drafts if isinstance(draft, _Draft) for text in draft.texts}
-        ids = self._ids_of(list(texts))
-        places = (where for _, _, where in rows)
-        return [self._pair(draft, ids, where) for draft, where in zip(drafts, places, strict=True)]
+        ordinary = [d for d in drafts if isinstance(d, _Draft) and d.codec is self._codec]
+        ids = self._codec.ids_of(list({text for draft in ordinary for text in draft.texts}))
+        return [
+            self._pair(draft, ids, where) for draft, (_, _, where) in zip(drafts, rows, strict=True)
+        ]
 
-    def _draft(
-        self, messages: list[Message], response: str, text: str, notes: tuple[str, ...]
-    ) -> _Draft:
-        prefill = is_prefill(messages)
-        continuation = response if prefill else self._glue + response
-        if self._template is not None and not prefill and not self._keeps(messages, text, response):
+    def _prompt(self, messages: list[Message], where: str) -> _Prompt:
+        """Render a prompt."""
+        notes: tuple[str, ...] = ()
+        if self._template is None:
+            text = plain_text(messages)
+        else:
+            messages, notes = self._template.prompt(messages, where)
+            text = self._template.render_prompt(messages, where)
+        notes += left_out(messages, text)
+        if self.template_date:
+            notes += (DATED.format(self.template_date),)
+        found = self._control.in_messages(messages)
+        if self._policy == "error" and found:
+            raise _holds_control("prompt", found, where)
+        if self._policy != "text" or not found:
+            return _Prompt(messages, text, notes, found, None, False)
+        return _Prompt(messages, text, notes, found, *self._disguised(messages, text, where))
+
+    def _disguised(self, messages: list[Message], text: str, where: str) -> tuple[str, bool]:
+        """Return a prompt with the template's own control tokens disguised; if others are left.
+
+        Raises:
+            TemplateError: The template takes the texts apart, so that whose is whose is lost.
+        """
+        check_private(messages, "", where)
+        if self._template is None:
+            return text, True
+        rendered = self._template.render_prompt(self._control.mark(messages), where)
+        if unmarked(rendered) != text:
+            raise TemplateError(
+                f"{where}: the prompt holds a control token and the template changes such texts, "
+                "so it cannot be kept as text. Take it out, or set control_tokens=parse."
+            )
+        return self._control.disguise(rendered), is_marked(rendered)
+
+    def _draft(self, prompt: _Prompt, response: str, where: str) -> _Draft:
+        prefill, notes = is_prefill(prompt.messages), prompt.notes
+        glue = self._template.glue if self._template and not prefill else ""
+        if (
+            self._template is not None
+            and not prefill
+            and not self._template.keeps(prompt.messages, prompt.text, response, where)
+        ):
             notes += (REWRITTEN,)
+        found, text, codec = self._control.in_text(response), prompt.text, self._codec
+        if found and self._policy == "error":
+            raise _holds_control("response", found, where)
+        if self._policy == "parse" and (found or prompt.control):
+            notes += (PARSED,)
+        elif found or prompt.is_marked:
+            check_private(prompt.messages, response, where)
+            text = prompt.disguised or self._disguise_own(prompt.text)
+            notes, codec = (*notes, AS_TEXT), self._control.codec
         ahead = text + _WORD if self._template is None and text else text
-        return _Draft(text, continuation, ahead, notes)
+        return _Draft(text, glue, response, ahead, notes, codec)
+
+    def _disguise_own(self, text: str) -> str:
+        return text if self._template is None else self._control.disguise(text)
 
     def _pair(
-        self, draft: _Draft | TemplateError, ids: Mapping[str, tuple[int, ...]], where: str
+        self, draft: _Draft | TemplateError, ids: Mapping[str, Ids], where: str
     ) -> TokenPair | TemplateError:
         if isinstance(draft, TemplateError):
             return draft
+        try:
+            ids = ids if draft.codec is self._codec else draft.codec.ids_of(draft.texts)
+            return self._encoded(draft, ids, where)
+        except TemplateError as error:
+            return error
+        except DataError as error:
+            return TemplateError(f"{where}: {error}")
+
+    def _encoded(self, draft: _Draft, ids: Mapping[str, Ids], where: str) -> TokenPair:
         prompt_ids, notes = self._prompt_ids(draft, ids), draft.notes
         if not prompt_ids:
-            return TemplateError(
+            raise TemplateError(
                 f"{where}: the chat template renders this prompt as nothing, so the first "
                 "response token has nothing to be predicted from. Give a user message."
             )
-        joint = (*self._start, *ids[draft.text + draft.continuation])
-        if joint[: len(prompt_ids)] == prompt_ids:
+        joint = (*self._start, *ids[draft.texts[1]])
+        if draft.response[:1].isspace() and draft.codec.strips_after(draft.text + draft.glue):
+            response_ids = draft.codec.ids_after(draft.text, draft.response)
+            notes += (STRIPPED,)
+        elif joint[: len(prompt_ids)] == prompt_ids:
             response_ids = joint[len(prompt_ids) :]
         else:
-            response_ids = self._ids_after(draft.text, draft.continuation)
+            response_ids = draft.codec.ids_after(draft.text, draft.glue + draft.response)
             notes += (SPLIT_APART,)
         if self._end_ids and response_ids[-len(self._end_ids) :] == self._end_ids:
             notes += (ALREADY_CLOSED,)
@@ -158,7 +262,7 @@ class Renderer:
             response_ids += self._end_ids
         return TokenPair(prompt_ids, response_ids, notes=notes + self._end_note)
 
-    def _prompt_ids(self, draft: _Draft, ids: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    def _prompt_ids(self, draft: _Draft, ids: Mapping[str, Ids]) -> Ids:
         """Return a prompt's tokens; a plain one's as they are in running text.
 
         Tokenizers in the manner of GPT-2 write a blank line as two tokens before a word and
@@ -167,87 +271,12 @@ class Renderer:
         if draft.ahead == draft.text:
             return (*self._start, *ids[draft.text])
         if self._word_ids is None:
-            self._word_ids = self._ids_after("\n", _WORD)
+            self._word_ids = self._codec.ids_after("\n", _WORD)
         ended = draft.text.endswith("\n")
-        word_ids = self._word_ids if ended else self._ids_after(draft.text, _WORD)
+        word_ids = self._word_ids if ended else draft.codec.ids_after(draft.text, _WORD)
         ahead = ids[draft.ahead]
         cut = ahead[-len(word_ids) :] == word_ids
-        return (*self._start, *(ahead[: -len(word_ids)] if cut else self._ids(draft.text)))
-
-    def _render_prompt(self, messages: list[Message], where: str) -> tuple[str, tuple[str, ...]]:
-        """Return a prompt as text, and notes."""
-        if self._template is None:
-            text = plain_text(messages)
-            return text, left_out(messages, text)
-        notes: tuple[str, ...] = ()
-        if self._must_merge(messages):
-            messages, notes = merge_system(messages, where), (SYSTEM_MERGED,)
-        try:
-            text = self._render_turns(messages)
-        except _REFUSALS as error:
-            raise TemplateError(refusal(where, error)) from error
-        return text, notes + left_out(messages, text)
-
-    def _must_merge(self, messages: Sequence[Message]) -> bool:
-        starts_with_system = bool(messages) and messages[0]["role"] == "system"
-        return starts_with_system and not self._takes_system
-
-    def _render_turns(self, messages: Sequence[Message]) -> str:
-        """Render a prompt up to where the response begins.
-
-        A last message of the assistant's is what a response begins with: it stands behind the
-        generation prompt as it is, whatever the template does to finished turns.
-        """
-        if is_prefill(messages):
-            begun = messages[-1].get("content") or ""
-            return self._render(messages[:-1], prompt=True) + self._glue + begun
-        return self._render(messages, prompt=True)
-
-    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        rendered = self._tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=prompt,
-        )
-        return str(rendered)
-
-    def _keeps(self, messages: list[Message], text: str, response: str) -> bool:
-        """Tell whether the template, given the finished conversation, keeps it as scored."""
-        try:
-            if self._must_merge(messages):
-                messages = merge_system(messages, "")
-            full = self._render(
-                [*messages, {"role": "assistant", "content": response}], prompt=False
-            )
-        except _REFUSALS:
-            return False
-        return full.startswith(text + self._glue + response)
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return self._ids_of([text])[text]
-
-    def _ids_of(self, texts: list[str]) -> dict[str, tuple[int, ...]]:
-        if not texts:
-            return {}
-        encoding: Any = self._tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        return dict(zip(texts, map(tuple, encoding["input_ids"]), strict=True))
-
-    def _ids_after(self, before: str, text: str) -> tuple[int, ...]:
-        """Tokenise ``text`` apart from ``before``, without a SentencePiece word-start mark.
-
-        A SentencePiece tokenizer marks the start of any text as the start of a word. Behind
-        an anchor that ``text`` does not merge with, it does so only where a word starts.
-        """
-        specials = [t for t in self._tokenizer.all_special_tokens if before.endswith(t)]
-        for anchor in (*specials, "\n", *self._tokenizer.all_special_tokens[:1]):
-            anchor_ids = self._ids(anchor)
-            ids = self._ids(anchor + text)
-            if ids[: len(anchor_ids)] == anchor_ids:
-                return ids[len(anchor_ids) :]
-        return self._ids(text)
+        return (*self._start, *(ahead[: -len(word_ids)] if cut else draft.codec.ids(draft.text)))
 
     def _start_id(self) -> int:
         for start in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
@@ -258,52 +287,9 @@ class Renderer:
             "nor an EOS token. Use a chat template."
         )
 
-    def _probe_template(self, end_of_turn: bool) -> None:
-        """Learn what the template writes around a response, and if it has a system role."""
-        turn: list[Message] = [{"role": "user", "content": _PROBE_PROMPT}]
-        reply: Message = {"role": "assistant", "content": _PROBE_RESPONSE}
-        try:
-            prompt = self._render(turn, prompt=True)
-            full = self._render([*turn, reply], prompt=False)
-        except _REFUSALS as error:
-            raise ConfigError(
-                f"The chat template cannot render a user turn and a response: {error}. "
-                "Check the template, or use template=none."
-            ) from error
-        before, found, after = full.rpartition(_PROBE_RESPONSE)
-        if not found:
-            raise ConfigError(
-                "The chat template leaves the assistant's message out. Give another template."
-            )
-        glue = before[len(prompt) :] if before.startswith(prompt) else ""
-        self._glue = glue if not glue.strip() else ""
-        if end_of_turn:
-            self._end_ids = self._end_of_turn(after)
-        try:
-            system = {"role": "system", "content": _PROBE_RESPONSE}
-            self._takes_system = _PROBE_RESPONSE in self._render([system, *turn], prompt=True)
-        except _REFUSALS:
-            self._takes_system = False
 
-    def _end_of_turn(self, after: str) -> tuple[int, ...]:
-        """Return the ids of the first special token in ``after`` and what stands before it."""
-        tokenizer = self._tokenizer
-        specials = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        specials.update(tokenizer.all_special_tokens)
-        found = [(after.index(t), -len(t), t) for t in specials if t and t in after]
-        if found:
-            start, _, token = min(found)
-            lead = after[:start]
-            if not lead.strip():
-                closing: Any = tokenizer.convert_tokens_to_ids(token)
-                return (*(self._ids_after("", lead) if lead else ()), int(closing))
-            return self._ids_after("", after[: start + len(token)])
-        if after.strip():
-            return self._ids_after("", after.rstrip())
-        if isinstance(tokenizer.eos_token_id, int):
-            self._end_note = (NO_END_OF_TURN,)
-            return (tokenizer.eos_token_id,)
-        raise ConfigError(
-            "The chat template writes nothing after a response and the tokenizer has no EOS "
-            "token, so a response has no end. Set end_of_turn=false to score without one."
-        )
+def _holds_control(what: str, token: str, where: str) -> TemplateError:
+    return TemplateError(
+        f"{where}: the {what} holds the control token {token!r}. Take it out, or set "
+        "control_tokens=text to read it as text, or parse."
+    )

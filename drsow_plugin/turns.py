@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jinja2
+
 from drsow_plugin.errors import TemplateError
 from drsow_plugin.records import Message
 
@@ -40,6 +42,14 @@ def merge_system(messages: Sequence[Message], where: str) -> list[Message]:
 def refusal(where: str, error: Exception) -> str:
     """Return what a template says against a conversation, and what to do."""
     return (
-        f"{where}: the chat template refuses this conversation: {error}. "
+        f"{where}: the chat template refuses this conversation: {said(error)}. "
         "Check the order of the roles, or give another template."
     )
+
+
+def said(error: Exception) -> str:
+    """Return an error of a template's in one line; of others than Jinja's with their kind."""
+    line = " ".join(str(error).split())[:300].rstrip(".")
+    if isinstance(error, jinja2.TemplateError):
+        return line
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -144,6 +144,7 @@ def test_policies_are_recorded_with_every_result(strong: str, weak: str) -> None
         "overflow": "error",
         "max_length": 100,
         "refine": 0.0,
+        "control_tokens": "text",
     }
 
 

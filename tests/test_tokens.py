@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import tiny
 
@@ -49,8 +51,9 @@ PAIRINGS = [
 ]
 
 
-def renderer(kind: str, template: str | None, **options: bool) -> Renderer:
+def renderer(kind: str, template: str | None, **options: Any) -> Renderer:
     tokenizer = tiny.tokenizer(kind, template)
+    options = {"template_args": tiny.TEMPLATE_ARGS.get(template), **options}
     return Renderer(tokenizer, tiny.TEMPLATES[template] if template else None, **options)
 
 
@@ -127,7 +130,7 @@ def test_responses_that_merge_with_the_prompt_are_tokenised_apart() -> None:
 @pytest.mark.parametrize(
     ("template", "response"),
     [
-        ("thinking", "It is Paris."),
+        ("thinking", "\n\nIt is <think></think>Paris."),
         ("thinking", RESPONSES["thinking"]),
         ("llama3", "    return a + b\n"),
         ("gemma", " padded "),
@@ -184,7 +187,7 @@ def test_a_system_message_alone_cannot_be_merged() -> None:
 
 
 def test_an_end_of_turn_that_the_response_brings_is_not_doubled() -> None:
-    made = renderer("gpt2_bos", "chatml")
+    made = renderer("gpt2_bos", "chatml", control_tokens="parse")
     closed = made.encode(USER, "It is Paris.<|im_end|>", "row 0")
     assert closed.response_ids == made.encode(USER, "It is Paris.", "row 0").response_ids
     assert ALREADY_CLOSED in closed.notes

@@ -31,13 +31,31 @@ GEMMA = (
     "{% endif %}{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
-# In the manner of Qwen 3: earlier reasoning is stripped, the last turn gets an empty block.
+# In the manner of Qwen 3: earlier reasoning is stripped, the last turn gets its own or an empty block.
 THINKING = (
     "{% for m in messages %}{% set c = m['content'] %}{% if m['role'] == 'assistant' %}"
-    "{% if '</think>' in c %}{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "{% if loop.last %}{% set c = '<think>\n\n</think>\n\n' + c %}{% endif %}{% endif %}"
+    "{% set r = '' %}{% if '</think>' in c %}"
+    "{% set r = c.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "{% set c = c.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{% if loop.last %}{% set c = '<think>\n' + r + '\n</think>\n\n' + c %}{% endif %}{% endif %}"
     "{{ '<|im_start|>' + m['role'] + '\n' + c + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+# In the manner of R1: the generation prompt opens a block that no finished turn has.
+REASONER = CHATML.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n' }}{% endif %}")
+# In the manner of harmony: an answer stands in a channel that the generation prompt leaves open.
+CHANNELS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] }}"
+    "{% if m['role'] == 'assistant' %}{{ '<|channel|>final' }}{% endif %}"
+    "{{ '<|message|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+)
+# Written for training alone, without a generation prompt.
+UNPROMPTED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
 )
 # Closes earlier turns only, and drops the system message without a word.
 BARE = (
@@ -53,6 +71,7 @@ TEMPLATES = {
     "thinking": THINKING,
     "bare": BARE,
 }
+TEMPLATE_ARGS = {"thinking": {"enable_thinking": False}}
 SPECIALS = [
     *("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>"),
     *("<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]"),

@@ -25,6 +25,10 @@ SIDE_HELP = {
     "adapter_revision": "Branch, tag or commit of the adapter.",
     "template": "tokenizer (its own chat template, the default), none (a plain language model) "
     "or a Jinja file.",
+    "template_args": 'Variables of the template: JSON such as {"enable_thinking": false}, or a '
+    "file with it.",
+    "template_date": "What templates that ask for the date are told: YYYY-MM-DD or today. "
+    "[2024-07-26]",
     "tokenizer": "Hub id or folder, where the tokenizer is not with the weights.",
     "trust_remote_code": "true lets code from the model's repository run. [false]",
 }
@@ -35,6 +39,7 @@ PAIR_HELP = {
     "the row then has no reward and a status, unless --on-error raise]",
     "max_length": "Most tokens of prompt and response. [each model's own limit]",
     "refine": "Score again in float32 what lies within so many nats. [0: never]",
+    "control_tokens": "Control tokens in prompts and responses: text, parse or error. [text]",
     "batch_tokens": "Most tokens at once. [fits the free memory]",
     "batch_size": "Most rows in a batch. [no limit]",
 }

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from drsow_plugin.annotate.layout import PROMPT
+from drsow_plugin.printable import json_line
 from drsow_plugin.publishing.markdown import (
     Markdown,
     as_json,
@@ -28,7 +29,7 @@ from drsow_plugin.publishing.readme import BEGIN, END
 
 FOLDER = "drsow"  # of the repository, for what belongs to the card
 _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst"}
-_SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine")
+_SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine", "control_tokens")
 _ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
 _TRAINED = ("prompt", "chosen", "rejected")
 _COUNTS = ("rows", "scored", "pairs", "swapped")
@@ -129,6 +130,8 @@ def _side(side: Mapping[str, Any], name: str) -> dict[str, object]:
         "adapter revision": side.get("adapter_revision"),
         "template": template and PurePath(template).name,
         "template SHA-256": short(side.get("template_sha256")),
+        "template date": side.get("template_date"),
+        "template arguments": side.get("template_args") and json_line(side["template_args"]),
         "max_length": side.get("max_length"),
         "files, SHA-256": (
             isinstance(files, Mapping)
