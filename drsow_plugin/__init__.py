@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import DrSoWError as DrSoWError
     from drsow_plugin.errors import EngineError as EngineError
     from drsow_plugin.errors import PluginError as PluginError
+    from drsow_plugin.errors import StorageError as StorageError
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
     from drsow_plugin.hookspecs import Router as Router
     from drsow_plugin.hookspecs import RouterContext as RouterContext
@@ -49,6 +50,7 @@ _HOMES = {
     "RouterContext": "hookspecs",
     "RouterInput": "hookspecs",
     "Scoring": "records",
+    "StorageError": "errors",
     "hookimpl": "hookspecs",
     "publish": "publishing.publish",
     "tasks_path": "taskfiles",

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_TOKEN = re.compile(r"hf_(?:oauth_|jwt_)[\w.-]{8,}|(?:hf_|api_org_)[A-Za-z0-9]{8,}")
+# A token has 34 characters behind hf_; what is shorter may be the name of a folder, hf_datasets.
+_TOKEN = re.compile(r"hf_(?:oauth_|jwt_)[\w.-]{8,}|(?:hf_|api_org_)[A-Za-z0-9]{20,}")
 _KEYS = {"token", "hf_token"}
 
 

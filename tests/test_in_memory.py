@@ -73,10 +73,12 @@ def test_an_object_is_left_as_it_was(strong: str, tokenizer: Any, weak: str) -> 
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     attention = model.config._attn_implementation
+    model.config.output_hidden_states = True
     drsow = DrSoW(model, weak, strong_tokenizer=tokenizer)
     assert drsow.score(PROMPTS, RESPONSES) == drsow.score(PROMPTS, RESPONSES)  # no dropout
     assert [module.training for module in model.modules()] == modes
     assert model.config._attn_implementation == attention
+    assert model.config.output_hidden_states is True
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not hasattr(model, "peft_config")

@@ -153,9 +153,10 @@ def test_a_token_that_was_typed_is_in_no_file_of_the_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "no-usual-token")
-    values = report(note="no-usual-token hf_oauth_abc.DEF-123456")
+    values = report(note="no-usual-token hf_oauth_abc.DEF-123456", input="/data/hf_datasets/x")
     values["splits"]["train"]["groups"]["token"] = {"rows": 1}
     written = b"".join(Report(values).files().values()).decode()
     for secret in (TOKEN, "no-usual-token", "abc.DEF"):
         assert secret not in written
     assert '"token": {' in written  # a group of this name stays
+    assert "/data/hf_datasets/x" in written  # as does what only begins like one

@@ -33,12 +33,26 @@ def ordinary_ids(config: Any, size: int, number: int) -> list[int]:
     return [ids[i % len(ids)] for i in range(number)]
 
 
-def return_logits_only(config: Any) -> None:
-    """Let a model return no tuples, with which its head may fail, and no layer's states."""
-    wanted = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
-    for name, value in {**wanted, "output_router_logits": False}.items():
-        if getattr(config, name, value) is not value:
-            setattr(config, name, value)
+_LOGITS_ONLY = {
+    **{"return_dict": True, "output_hidden_states": False, "output_attentions": False},
+    "output_router_logits": False,
+}
+
+
+def return_logits_only(config: Any) -> dict[str, Any]:
+    """Let a model return no tuples, with which its head may fail, and no layer's states.
+
+    Returns:
+        What was changed in the configuration, as it was.
+    """
+    before = {
+        name: getattr(config, name)
+        for name, value in _LOGITS_ONLY.items()
+        if getattr(config, name, value) is not value
+    }
+    for name in before:
+        setattr(config, name, _LOGITS_ONLY[name])
+    return before
 
 
 def widest(config: Any) -> int:

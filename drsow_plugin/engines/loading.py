@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from drsow_plugin.engines.adapters import checksums, put_on, tensors_of, tried
+from drsow_plugin.engines.configuration import return_logits_only
 from drsow_plugin.engines.converted import loads_fast
 from drsow_plugin.engines.network import Network
 from drsow_plugin.engines.sharing import Sharing, find_sharing
@@ -181,12 +182,17 @@ def _evaluating(model: Any) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
+    configs = [getattr(module, "config", None) for module in model.modules()]
+    changed = [(config, return_logits_only(config)) for config in configs]
     try:
         with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         for module in training:
             module.training = True
+        for config, before in changed:
+            for name, value in before.items():
+                setattr(config, name, value)
 
 
 def _load(side: str, config: ModelConfig, source: Source) -> Any:
