@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised whenever the same input and options would give another reward."""
 
 
