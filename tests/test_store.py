@@ -209,11 +209,11 @@ def test_a_cache_that_cannot_be_used_is_told_before_models_are(
 
 @pytest.mark.parametrize("asked", [0, -1, 2.5, "many", 100_000])
 def test_a_number_of_processes_out_of_bounds_is_refused(
-    strong: str, weak: str, asked: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, strong: str, weak: str, asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
     with pytest.raises(ConfigError, match=r"num_proc"):
-        run(Annotator(strong, weak), pairs(), Path("unused"), num_proc=asked)
+        run(Annotator(strong, weak), pairs(), tmp_path, num_proc=asked)
     assert [devices.parse_processes(value) for value in (None, "1", 4)] == [1, 1, 4]
 
 
