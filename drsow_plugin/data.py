@@ -133,6 +133,8 @@ def _load_folder_or_hub(
         raise DataError(f"{name}: there is no such file. Check the path.")
     if not path.is_dir():
         require_data(name)
+    if path.absolute().parent == path.absolute():
+        raise DataError(f"{name} is the root of the file system. Give a folder of data files.")
     try:
         with _plain_name(path) as folder:
             found: datasets.Dataset | datasets.DatasetDict = datasets.load_dataset(

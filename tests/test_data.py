@@ -138,3 +138,8 @@ def test_conversations_as_json_in_the_cells_of_a_table_are_lists(tmp_path: Path)
         loaded = load_data([str(tmp_path / name)])
         assert list(loaded["chosen"]) == [turns, turns[1:]] and loaded["late"] == [None, turns]
         assert list(loaded["rejected"]) == texts and loaded.column_names == [*rows, "late"]
+
+
+def test_the_root_of_the_file_system_is_no_data_set() -> None:
+    with pytest.raises(DataError, match="is the root of the file system"):
+        load_data(["/"])
