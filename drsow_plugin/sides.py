@@ -105,17 +105,6 @@ class Side:
         """
         self._contents.check()
 
-    def tokenise(self, messages: list[Message], response: str, where: str) -> TokenPair:
-        """Return one row as token ids that fit the model, or with the reason why not.
-
-        Raises:
-            DataError: See :meth:`tokenise_all`.
-        """
-        pair = self.tokenise_all([(messages, response, where)])[0]
-        if isinstance(pair, DataError):
-            raise pair
-        return pair
-
     def tokenise_all(
         self, rows: Sequence[tuple[list[Message], str, str]]
     ) -> list[TokenPair | DataError]:
@@ -232,13 +221,10 @@ class Side:
     def _identity(self) -> tuple[object, ...]:
         """Return what decides the log-probs; not where they are computed, nor how it is spelled."""
         config = self._config
+        dtype, adapter = resolve_dtype(config, self._device), self._contents.adapter
         return (
-            *(self._source, config.given.model),
-            *(config.quantization, config.attn_implementation),
-            *(
-                resolve_dtype(config, self._device),
-                json.dumps(self._contents.adapter, sort_keys=True),
-            ),
+            *(self._source, config.given.model, config.quantization, config.attn_implementation),
+            *(dtype, json.dumps(adapter, sort_keys=True)),
             *(self.template, self._config.template_args, self.renderer.template_date),
             *(tokenizer_sha256(self.tokenizer), self.tokenizer.bos_token_id),
         )

@@ -129,7 +129,7 @@ def logprobs_by_peft(drsow: DrSoW, side: str, base: str, adapter: str | None) ->
     sums = []
     for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
         turn = [{"role": "user", "content": prompt}]
-        row = drsow._sides[side].tokenise(turn, response, "")  # type: ignore[index, arg-type]
+        row = drsow._sides[side].tokenise_all([(turn, response, "")])[0]  # type: ignore[index, arg-type]
         ids = torch.tensor([*row.prompt_ids, *row.response_ids])
         with torch.no_grad():
             logits = model.eval()(input_ids=ids[None], use_cache=False).logits[0]

@@ -188,7 +188,8 @@ def test_overflow_truncate_prompt_cuts_the_prompt_from_the_left(strong: str, wea
 def test_truncation_keeps_a_leading_bos(tmp_path: Path) -> None:
     folders = [tiny.save(tmp_path / str(seed), seed=seed, template="llama3") for seed in (1, 2)]
     drsow = DrSoW(*folders, max_length=60, overflow="truncate_prompt")
-    pair = drsow._sides["strong"].tokenise([{"role": "user", "content": LONG}], "yes", "row 0")
+    row = ([{"role": "user", "content": LONG}], "yes", "row 0")
+    pair = drsow._sides["strong"].tokenise_all([row])[0]
     whole = drsow._sides["strong"].renderer.encode([{"role": "user", "content": LONG}], "yes", "")
     assert len(pair) == 60 and pair.truncated == len(whole) - 60
     assert pair.prompt_ids[0] == whole.prompt_ids[0] == tiny.tokenizer("gpt2_bos").bos_token_id
