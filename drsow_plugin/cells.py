@@ -1,16 +1,45 @@
-"""Conversations that stand as JSON in the cells of a table of texts."""
+"""Tables of texts (csv, tsv): each cell as it stands, and conversations as JSON in cells."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from drsow_plugin.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
 
 _KEYS = ({"role", "content"}, {"from", "value"})
+
+
+def column_names(path: Path, separator: str) -> list[str]:
+    """Return the names of a table's columns, as pandas has them.
+
+    Where they are known all cells can be read as texts: ``42.50``, ``007`` and ``None`` are
+    answers, and no numbers or missing values.
+
+    Raises:
+        DataError: A name is there twice.
+        ValueError: It is no text in UTF-8, or no table.
+    """
+    try:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=separator)
+            found = next(filter(None, rows), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    names = [name or f"Unnamed: {index}" for index, name in enumerate(found)]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path}: the column {name!r} is there twice. Rename or remove one.")
+    return names
 
 
 def parse_cells(data: datasets.Dataset) -> datasets.Dataset:

@@ -179,9 +179,20 @@ class _Renamed:
             for token in own
         }
         self._named = {self._renamed.token_to_id(name) for name in names.values()}
+        pieces = set(backend.get_vocab(with_added_tokens=False).values())
+        self._collides = bool(self._named & (pieces - set(self._ids.values())))
 
     def encode(self, text: str) -> tuple[list[int], Ids]:
-        """Return the ids that plain text became, and all ids as the first tokenizer has them."""
+        """Return the ids that plain text became, and all ids as the first tokenizer has them.
+
+        Raises:
+            DataError: A renamed token got the id of an ordinary piece.
+        """
+        if self._collides:
+            raise DataError(
+                "the ids of the vocabulary have gaps, so the tokenizer cannot be made to read "
+                "control tokens as text. Take them out of the row, or set control_tokens=parse."
+            )
         found = self._renamed.encode(text, add_special_tokens=False).ids
         plain = [i for i in found if i not in self._named]
         return plain, tuple(self._ids.get(i, i) for i in found)

@@ -48,6 +48,17 @@ class ControlTokens:
         either = "|".join(map(re.escape, longest_first)) or "(?!)"
         self._pattern = re.compile(either)
         self._own_or_marked = re.compile(f"{_OPEN}({either}){_CLOSE}|{either}")
+        self._longest = max(map(len, longest_first), default=0)
+        self._prefixes = {name[:size] for name in names for size in range(1, len(name))}
+        # Added tokens may be looked for once the text is normalized, lower-cased for example.
+        self._normalizer = getattr(
+            getattr(tokenizer, "backend_tokenizer", None), "normalizer", None
+        )
+        self._normalized: re.Pattern[str] | None = None
+        late = [token.content for token in added if token.normalized and token.content in names]
+        if late and self._normalizer is not None:
+            late += [self._normalizer.normalize_str(name) for name in late]
+            self._normalized = re.compile("|".join(map(re.escape, filter(str.strip, late))))
 
     @cached_property
     def codec(self) -> TextCodec:
@@ -56,10 +67,21 @@ class ControlTokens:
 
     def in_text(self, text: str) -> str | None:
         """Return the first control token that a text holds, or ``None``."""
-        if not any(beginning in text for beginning in self._beginnings):
-            return None
-        found = self._pattern.search(text)
+        found = None
+        if any(beginning in text for beginning in self._beginnings):
+            found = self._pattern.search(text)
+        if found is None and self._normalizer is not None and self._normalized is not None:
+            found = self._normalized.search(self._normalizer.normalize_str(text))
         return found.group() if found else None
+
+    def across(self, before: str, text: str) -> str | None:
+        """Return a control token that begins in one text and ends in the next, or ``None``."""
+        for size in range(1, min(self._longest, len(before) + 1)):
+            if before[-size:] in self._prefixes:
+                found = self._pattern.match(before[-size:] + text[: self._longest])
+                if found and found.end() > size:
+                    return found.group()
+        return None
 
     def in_messages(self, messages: Iterable[Message]) -> str | None:
         """Return a control token in any text of a conversation, roles and names included."""
@@ -76,7 +98,7 @@ class ControlTokens:
         if isinstance(value, str):
             return self._pattern.sub(f"{_OPEN}\\g<0>{_CLOSE}", value)
         if isinstance(value, Mapping):
-            return {key: self._marked(item) for key, item in value.items()}
+            return {self._marked(key): self._marked(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self._marked(item) for item in value]
         return value
@@ -87,9 +109,10 @@ class ControlTokens:
         Args:
             rendered: A conversation that was marked, as the template renders it.
         """
-        return self._own_or_marked.sub(
+        disguised = self._own_or_marked.sub(
             lambda found: found.group(1) or self._disguises[found.group()], rendered
         )
+        return unmarked(disguised)  # a template may cut a control token out between its marks
 
 
 def check_private(messages: Iterable[Message], response: str, where: str) -> None:
@@ -120,11 +143,12 @@ def _in_all(token: str, turns: Sequence[str]) -> bool:
 
 
 def _texts(value: object) -> Iterable[str]:
-    """Yield all texts in a value, but for the names of fields."""
+    """Yield all texts in a value, the names of fields included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for key, item in value.items():
+            yield from _texts(key)
             yield from _texts(item)
     elif isinstance(value, (list, tuple)):
         for item in value:

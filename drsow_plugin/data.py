@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.broken import first_fault, first_line, is_blank, suffix_of
-from drsow_plugin.cells import parse_cells
+from drsow_plugin.cells import column_names, parse_cells
 from drsow_plugin.errors import DataError, HubError
 from drsow_plugin.hub import require_data
 
@@ -250,6 +250,10 @@ def _load(paths: Sequence[Path], **options: Any) -> datasets.Dataset:
     reader, how = _reader(paths[0])
     # Names are taken for patterns unless their signs are escaped.
     names = [glob.escape(str(path)) for path in paths]
+    if reader == "csv":
+        columns = column_names(paths[0], how.get("sep", ","))
+        texts = datasets.Features({name: datasets.Value("string") for name in columns})
+        how = {**how, "features": texts, "keep_default_na": False}
     loaded: datasets.Dataset = datasets.load_dataset(
         reader, data_files={"train": names}, split="train", **how, **options
     )

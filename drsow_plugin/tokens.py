@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 REWRITTEN = "the template does not keep the prompt and the response as given; scored as given"
 SPLIT_APART = "prompt and response merge when tokenised together; tokenised apart"
 STRIPPED = "the template's last token would swallow the white space that the response begins with"
+SWALLOWED = "the template's last token swallows the white space that the begun response begins with"
 DATED = "the template asks for the date; it was told {}, see template_date"
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
@@ -177,8 +178,10 @@ class Renderer:
             messages, notes = self._template.prompt(messages, where)
             text = self._template.render_prompt(messages, where)
         notes += left_out(messages, text)
-        if self.template_date:
-            notes += (DATED.format(self.template_date),)
+        begun = str(messages[-1].get("content") or "") if is_prefill(messages) else ""
+        swallows = begun[:1].isspace() and self._codec.strips_after(text.removesuffix(begun))
+        notes += (SWALLOWED,) if swallows else ()
+        notes += (DATED.format(self.template_date),) if self.template_date else ()
         found = self._control.in_messages(messages)
         if self._policy == "error" and found:
             raise _holds_control("prompt", found, where)
@@ -195,13 +198,15 @@ class Renderer:
         check_private(messages, "", where)
         if self._template is None:
             return text, True
-        rendered = self._template.render_prompt(self._control.mark(messages), where)
+        marked = self._control.mark(messages)
+        rendered = self._template.render_prompt(marked, where)
         if unmarked(rendered) != text:
             raise TemplateError(
                 f"{where}: the prompt holds a control token and the template changes such texts, "
                 "so it cannot be kept as text. Take it out, or set control_tokens=parse."
             )
-        return self._control.disguise(rendered), is_marked(rendered)
+        # Without marks it is normalization that makes a control token of a text.
+        return self._control.disguise(rendered), is_marked(rendered) or marked == messages
 
     def _draft(self, prompt: _Prompt, response: str, where: str) -> _Draft:
         prefill, notes = is_prefill(prompt.messages), prompt.notes
@@ -212,7 +217,8 @@ class Renderer:
             and not self._template.keeps(prompt.messages, prompt.text, response, where)
         ):
             notes += (REWRITTEN,)
-        found, text, codec = self._control.in_text(response), prompt.text, self._codec
+        text, codec = prompt.text, self._codec
+        found = self._control.in_text(response) or self._control.across(text + glue, response)
         if found and self._policy == "error":
             raise _holds_control("response", found, where)
         if self._policy == "parse" and (found or prompt.control):

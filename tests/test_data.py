@@ -143,3 +143,20 @@ def test_conversations_as_json_in_the_cells_of_a_table_are_lists(tmp_path: Path)
 def test_the_root_of_the_file_system_is_no_data_set() -> None:
     with pytest.raises(DataError, match="is the root of the file system"):
         load_data(["/"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz"])
+def test_the_cells_of_a_table_are_the_texts_that_they_are(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"rows.{ending}"
+    cells = [["prompt", "chosen", "rejected"], ["007?", "42.50", "NA"], ["x", "None", ""]]
+    text = "\n".join(("\t" if ending == "tsv" else ",").join(row) for row in cells) + "\n"
+    file.write_bytes(gzip.compress(text.encode()) if ending.endswith("gz") else text.encode())
+    data = load_data([str(file)])
+    assert [list(row.values()) for row in data] == cells[1:]
+
+
+def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("prompt,response,response\na,b,c\n")
+    with pytest.raises(DataError, match="the column 'response' is there twice"):
+        load_data([str(file)])

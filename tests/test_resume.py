@@ -263,3 +263,12 @@ def test_what_cannot_be_run_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         Annotator(strong, weak).run(data, **options)
+
+
+def test_a_bad_row_that_is_kept_stops_a_run_that_is_to_stop(
+    tmp_path: Path, strong: str, weak: str
+) -> None:
+    rows = [*pairs(5), {**pairs(1)[0], "chosen": None}]
+    assert len(run(Annotator(strong, weak), rows, tmp_path)) == 5
+    with pytest.raises(DataError, match="row 5: "):
+        run(Annotator(strong, weak, on_error="raise"), rows, tmp_path)

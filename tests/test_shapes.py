@@ -223,3 +223,17 @@ def test_columns_of_images_are_in_the_notes(strong: str, weak: str) -> None:
     rows = [{**row, "images": ["x.png"]} for row in pairs(2)]
     notes = label(rows, Annotator(strong, weak))["drsow_notes"]
     assert notes == ["only text is scored: 'images' is not read"] * 2
+
+
+def test_classes_are_read_by_their_names(tmp_path: Path, strong: str, weak: str) -> None:
+    names = datasets.ClassLabel(names=["response_b", "response_a"])
+    rows = {"prompt": ["Say it."] * 2, "response_a": ["yes", "yes"], "response_b": ["no", "no"]}
+    data = datasets.Dataset.from_dict({**rows, "label": [1, 0]}).cast_column("label", names)
+    annotate = Annotator(strong, weak)
+    for labelled in (
+        annotate.run(data, cache_dir=str(tmp_path)),
+        data.map(annotate, batched=True),
+    ):
+        assert [
+            row[0]["content"] if isinstance(row, list) else row for row in labelled["chosen"]
+        ] == ["yes", "no"]

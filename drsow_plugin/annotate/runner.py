@@ -14,6 +14,7 @@ import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
+from drsow_plugin.annotate.batches import with_class_names
 from drsow_plugin.annotate.columns import OK, PARTIAL
 from drsow_plugin.annotate.devices import parse_processes
 from drsow_plugin.annotate.labeller import Labeller
@@ -21,7 +22,7 @@ from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import PAIR, Layout, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
-from drsow_plugin.annotate.rows import read_rows
+from drsow_plugin.annotate.rows import raise_first, read_rows
 from drsow_plugin.annotate.shards import Shards, open_shards
 from drsow_plugin.annotate.summary import Summary, nothing_labelled
 from drsow_plugin.annotate.tables import labelled_table
@@ -148,6 +149,8 @@ class _Run:
         self, split: _Split, scored: Iterable[Scored], summary: Summary
     ) -> Iterator[pa.Table]:
         for shard, rewards in scored:
+            if self.annotator.config.on_error == "raise":  # what was kept is of any policy
+                raise_first(shard.items, rewards, shard.first_row)
             labels = split.labeller.label(shard.values, shard.items, rewards)
             summary.add(shard.values, labels.columns, labels.usable)
             table = labelled_table(shard.table, labels, split.labeller, rename=True)
@@ -180,7 +183,7 @@ def report_on(annotator: Annotator, data: Any) -> Report:
         layout = replace(layout, prefixed=f"{prefix}{PAIR[0]}" in columns)
         summaries[name] = Summary(layout, config)
         for part in _tables(split, 1000):
-            values = part[:]
+            values = with_class_names(part[:], part.features)
             labeller = make_labeller(layout, config, values)
             usable = [s.startswith((OK, PARTIAL)) for s in values[f"{prefix}status"]]
             labels = {n: values[n] for n in labeller.schema() if n in values}
@@ -258,7 +261,7 @@ def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shar
     first_row = 0
     for part in tables:
         try:
-            values = part.select_columns(layout.columns)[:]
+            values = with_class_names(part.select_columns(layout.columns)[:], part.features)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 _EACH = 256  # places that are asked about one by one; behind them a few are
 _FURTHEST = 1 << 17  # … up to here
 _BEHIND = 64  # places behind a token that are asked about
+_LOOKUPS = {"embedding", "gather", "index_select", "take", "take_along_dim"}
 _NO_BLOCK = -1  # what transformers fills in for tokens that are no part of a picture
 
 
@@ -102,6 +103,8 @@ class _NoLookup(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # what torch wants it to be
+        if getattr(func, "__name__", "") in _LOOKUPS:
+            raise UnshareableError("its mask depends on more than the places of its tokens")
         if func is torch.Tensor.__getitem__ and args[0].numel() > 1:
             places = args[1] if isinstance(args[1], tuple) else (args[1],)
             asked = [place for place in places if isinstance(place, torch.Tensor)]
