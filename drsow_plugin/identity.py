@@ -113,7 +113,11 @@ class Files:
 
 
 class Parameters:
-    """The parameters of a model in memory, as they were when they were first hashed."""
+    """A model in memory as it was when it was first hashed.
+
+    That is its parameters, its buffers and its configuration. What else may decide its logits,
+    such as an attribute that a module took from the configuration or code, is not seen.
+    """
 
     def __init__(self, label: str, model: PreTrainedModel) -> None:
         """Remember the model.
@@ -124,7 +128,7 @@ class Parameters:
         """
         self._label, self._model = label, model
         self._sha256: dict[str, str] | None = None
-        self._sums: list[int] = []
+        self._sums: list[tuple[int, int]] = []
 
     def sha256(self) -> dict[str, str]:
         """Return the SHA-256 of what is in memory, and of the configuration.
@@ -147,28 +151,35 @@ class Parameters:
                     )
                 digest.update(f"{name} {tensor.dtype} {[*tensor.shape]} ".encode())
                 digest.update(as_bytes(tensor).cpu().numpy().data)
-            config = self._model.config.to_dict()
-            for unimportant in ("_name_or_path", "transformers_version"):
-                config.pop(unimportant, None)
             self._sha256 = {
                 "parameters": digest.hexdigest(),
-                "configuration": text_sha256(json.dumps(config, sort_keys=True, default=str)),
+                "configuration": self._configuration(),
             }
             self.check()
         return self._sha256
 
     def check(self) -> None:
-        """Check that the parameters are those that were hashed, if they were.
+        """Check that the model is the one that was hashed, if it was.
 
         Raises:
-            EngineError: One was changed.
+            EngineError: A parameter, a buffer or the configuration was changed.
         """
-        if self._sha256 is not None and checksums(tensors_of(self._model)) != self._sums:
+        if self._sha256 is None:
+            return
+        is_same = self._sha256["configuration"] == self._configuration()
+        if not is_same or checksums(tensors_of(self._model)) != self._sums:
             raise EngineError(
-                f"{self._label} was changed after it had been identified by its parameters, so "
-                "rewards would be of another model. None of this call are kept. Open the pair "
-                "again."
+                f"{self._label} was changed after it had been identified by its parameters and "
+                "configuration, so rewards would be of another model. None of this call are kept. "
+                "Open the pair again."
             )
+
+    def _configuration(self) -> str:
+        """Return the SHA-256 of the configuration."""
+        config = self._model.config.to_dict()
+        for unimportant in ("_name_or_path", "transformers_version"):
+            config.pop(unimportant, None)
+        return text_sha256(json.dumps(config, sort_keys=True, default=str))
 
 
 class Contents:

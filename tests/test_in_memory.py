@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import transformers as tf
 
 from drsow_plugin import Annotator, ConfigError, DrSoW
+from drsow_plugin.engines import adapters
 from drsow_plugin.errors import EngineError
 
 PROMPTS, RESPONSES = ["What is the capital of France?"] * 2, ["It is Paris.", "A dog."]
@@ -113,6 +115,57 @@ def test_an_object_that_is_trained_on_after_it_was_identified_gives_no_reward(
     assert drsow.score(PROMPTS, RESPONSES) == second
     model.lm_head.weight.data.mul_(1.01)
     with pytest.raises(EngineError, match=r"strong='<LlamaForCausalLM in memory>' was changed"):
+        drsow.score(PROMPTS, RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        (torch.uint8, torch.uint8),
+        (torch.bfloat16, torch.int16),
+        (torch.float32, torch.int32),
+        (torch.int64, torch.int64),
+    ],
+)
+@pytest.mark.parametrize("length", [0, 5, 7, 30])
+def test_checksums_are_the_plain_and_the_weighted_sum_of_all_words(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, words: torch.dtype, length: int
+) -> None:
+    monkeypatch.setattr(adapters, "_WORDS", 7)
+    tensor = torch.randint(-(2**62), 2**62, (length,)).view(torch.uint8)
+    tensor = tensor[: length * dtype.itemsize].view(dtype)
+    before = tensor.clone()
+    plain, weighted = adapters.checksums([tensor])[0]
+    held = tensor.view(words).tolist()
+    assert (plain - sum(held)) % 2**64 == 0
+    assert (weighted - sum(n * word for n, word in enumerate(held, 1))) % 2**64 == 0
+    assert torch.equal(tensor.view(words), before.view(words))
+
+
+def reordered(model: Any) -> None:
+    """Exchange two rows of a parameter."""
+    weight = model.lm_head.weight.data
+    weight[[3, 5]] = weight[[5, 3]]
+
+
+def transposed(model: Any) -> None:
+    weight = model.model.layers[0].self_attn.q_proj.weight.data
+    weight.copy_(weight.T.clone())
+
+
+def reconfigured(model: Any) -> None:
+    model.config.final_logit_softcapping = 1.0
+
+
+@pytest.mark.parametrize("change", [reordered, transposed, reconfigured])
+def test_order_and_configuration_are_part_of_what_was_identified(
+    model: Any, tokenizer: Any, weak: str, change: Callable[[Any], None]
+) -> None:
+    drsow = DrSoW(model, weak, strong_tokenizer=tokenizer)
+    assert drsow.fingerprint
+    assert drsow.score(PROMPTS, RESPONSES) == drsow.score(PROMPTS, RESPONSES)
+    change(model)
+    with pytest.raises(EngineError, match="identified by its parameters and configuration"):
         drsow.score(PROMPTS, RESPONSES)
 
 

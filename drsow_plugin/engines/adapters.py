@@ -18,6 +18,7 @@ from drsow_plugin.model_config import ModelConfig
 
 _VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
 _ROWS, _LENGTH = 2, 24  # what is scored to see what an adapter does
+_WORDS = 1 << 20  # that are summed at once
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -127,13 +128,22 @@ def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().contiguous().view(-1).view(torch.uint8)
 
 
-def checksums(tensors: Sequence[torch.Tensor]) -> list[int]:
-    """Return for each tensor a sum of its bits, in words of its numbers' size.
+def checksums(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
+    """Return for each tensor two sums of its bits, in words of its numbers' size.
 
-    As fast as memory is read; another content has another one unless somebody aims at it.
+    The second weighs each word by its position, so that it depends on their order; both wrap
+    around at 64 bits. About as fast as memory is read; another content has others unless
+    somebody aims at it.
     """
-    sums = []
-    for tensor in tensors:
-        words = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
-        sums.append(int(words.sum(dtype=torch.int64)))
-    return sums
+    return [_checksum(tensor) for tensor in tensors]
+
+
+def _checksum(tensor: torch.Tensor) -> tuple[int, int]:
+    words = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    places = torch.arange(1, min(_WORDS, words.numel()) + 1, device=words.device)
+    plain, weighted = torch.zeros(2, dtype=torch.int64, device=words.device)
+    for number, part in enumerate(torch.split(words, _WORDS)):  # no copy of the whole in int64
+        total = part.sum(dtype=torch.int64)
+        plain = plain + total
+        weighted = weighted + number * _WORDS * total + (part * places[: len(part)]).sum()
+    return int(plain), int(weighted)
