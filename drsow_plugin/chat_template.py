@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.errors import ConfigError, TemplateError
-from drsow_plugin.prompts import is_prefill
+from drsow_plugin.prompts import REASONING, is_prefill
 from drsow_plugin.records import Message
 from drsow_plugin.sandbox import BoundedTemplate
 from drsow_plugin.turns import SYSTEM_MERGED, merge_system, refusal, said
@@ -20,7 +20,6 @@ PROMPT, RESPONSE = "What is asked?", "drsow-probe-response"
 _TURN: list[Message] = [{"role": "user", "content": PROMPT}]
 _REASONED = f"<think>\ndrsow-probe-thought\n</think>\n\n{RESPONSE}"
 
-_REASONING = ("reasoning_content", "thinking", "reasoning")  # transformers reads all of them
 _GIVEN = {"messages", "add_generation_prompt"}
 _SWITCH = """such as template_args='{"enable_thinking": false}'"""
 
@@ -221,7 +220,7 @@ def _plain(message: Message) -> dict[str, Any]:
     plain = {key: value for key, value in message.items() if value is not None}
     if not all(type(value) is str for value in plain.values()):
         plain = json.loads(json.dumps(plain, default=_placeholder))
-    reasoning = next((plain[name] for name in _REASONING if name in plain), None)
+    reasoning = next((plain[name] for name in REASONING if name in plain), None)
     if reasoning is None:
         return plain
     return {"thinking": reasoning, **plain, "reasoning_content": reasoning}

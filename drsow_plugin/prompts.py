@@ -11,6 +11,8 @@ from drsow_plugin.errors import DataError
 from drsow_plugin.records import Message, Prompt
 
 KNOWN_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
+REASONING = ("reasoning_content", "thinking", "reasoning")  # transformers reads all of them
+_CALLS = ("tool_calls", "function_call")
 _SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant"}
 _DIALOGUE = re.compile(r"(?:\A|\n\n)(?:Human|Assistant):")
 
@@ -92,6 +94,22 @@ def remarks(messages: Sequence[Message], response: str) -> tuple[str, ...]:
     if any(_DIALOGUE.search(text) for text in (*texts, response)):
         found.append("'Human:' and 'Assistant:' in a text are read as text, not as turns")
     return tuple(found)
+
+
+def unscored(response: object) -> tuple[str, ...]:
+    """Return what a response, a message or a list that ends with it, has beside what is scored.
+
+    Returns:
+        Notes; none where the response is a text.
+    """
+    last = response[-1] if isinstance(response, list) and response else response
+    if not isinstance(last, Mapping):
+        return ()
+    return tuple(
+        f"the response has a {name!r} beside its text, which is not scored"
+        for name in REASONING
+        if last.get(name)
+    )
 
 
 def check_text(text: str, where: str) -> None:
@@ -227,7 +245,8 @@ def response_text(response: str | list[Message], where: str) -> str:
     """Return the text of a response, given as a string or as a list of one assistant message.
 
     Raises:
-        DataError: It is a message of another role, more than one, or without text.
+        DataError: It is a message of another role, more than one, without text, or with tool
+            calls, of which the text would be a part alone.
     """
     if isinstance(response, str):
         return response
@@ -237,10 +256,19 @@ def response_text(response: str | list[Message], where: str) -> str:
             f"{where}: a response is one assistant message, got roles "
             f"{[turn['role'] for turn in turns]}. Move the earlier turns into the prompt."
         )
-    content = turns[0].get("content")
-    if not isinstance(content, str):
-        raise DataError(
-            f"{where}: the response has no text, only tool calls. Give what the model is to "
-            "write as a text."
-        )
+    check_no_calls(turns[0], where)
+    content: str = turns[0]["content"]
     return content
+
+
+def check_no_calls(response: Mapping[str, Any], where: str) -> None:
+    """Check that a response calls no tools beside what its text says.
+
+    Raises:
+        DataError: It does.
+    """
+    if any(response.get(name) for name in _CALLS):
+        raise DataError(
+            f"{where}: the response has tool calls, and only text can be scored. Give all that "
+            "the model is to write as a text."
+        )

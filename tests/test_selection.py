@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from drsow_plugin.annotate.columns import status_values
 from drsow_plugin.annotate.layout import find_layout
 from drsow_plugin.annotate.options import LabelConfig, split_options
 from drsow_plugin.annotate.rows import Item, read_ratings, read_rows
@@ -133,7 +135,7 @@ def test_a_row_that_cannot_be_read_says_why(row: dict[str, Any], problem: str) -
         ([None], [None], "a message is"),
         (["a"], ["b", "c", "d"], r"lists of texts \(1 and 3\), as in RewardBench 2 and RM-Bench"),
         (["a", "b", "c"], ["d", "e", "f"], "Make a row of each chosen with each rejected"),
-        ([{"role": "assistant", "tool_calls": [{"a": 1}]}], [], "only tool calls"),
+        ([{"role": "assistant", "tool_calls": [{"a": 1}]}], [], "the response has tool calls"),
     ],
 )
 @pytest.mark.parametrize("prompt", [{"prompt": "q"}, {}])
@@ -145,6 +147,56 @@ def test_a_pair_that_cannot_be_read_says_why(
     said = str(item.problem)
     assert re.search(problem if prompt else f"{problem}|no common beginning", said), said
     assert "cannot be read:" not in said  # known, not only caught
+
+
+CALLS = [{"type": "function", "function": {"name": "look", "arguments": "{}"}}]
+CALLING = [
+    {"role": "assistant", "content": "Let me look.", "tool_calls": CALLS},
+    {"role": "assistant", "content": "", "tool_calls": CALLS},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "assistant", "content": "Let me look.", "function_call": {"name": "look"}},
+    {"from": "gpt", "value": "Let me look.", "tool_calls": CALLS},
+]
+
+
+def in_every_spelling(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return rows with a response in all places where one may stand."""
+    plain, user = [{"role": "assistant", "content": "a"}], {"role": "user", "content": "q"}
+    return [
+        {"prompt": "q", "chosen": [response], "rejected": plain},
+        {"prompt": "q", "chosen": plain, "rejected": [response]},
+        {"chosen": [user, response], "rejected": [user, *plain]},
+        {"prompt": "q", "responses": ["a", response]},
+        {"prompt": "q", "responses": json.dumps([response, "a"])},
+        {"prompt": "q", "responses": [plain, [response]]},
+        {"prompt": "q", "response": [response]},
+        {"prompt": "q", "response": response},
+        {"messages": [user, response]},
+    ]
+
+
+@pytest.mark.parametrize("response", CALLING)
+def test_a_response_that_calls_tools_is_a_bad_row_in_every_spelling(
+    response: dict[str, Any],
+) -> None:
+    for row in in_every_spelling(response):
+        item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
+        said = str(item.problem)
+        assert "the response has tool calls, and only text can be scored. Give all" in said, row
+        assert not item.responses
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
+def test_reasoning_beside_the_text_of_a_response_is_noted(name: str) -> None:
+    response = {"role": "assistant", "content": "b", name: "Hm.", "tool_calls": None}
+    for row in in_every_spelling(response):
+        item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
+        assert "b" in item.responses and item.problem is None
+        notes = status_values(item, None, ())["notes"]
+        assert notes == f"the response has a {name!r} beside its text, which is not scored"
+    for row in in_every_spelling({**response, name: "", "tool_calls": []}):
+        item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
+        assert item.problem is None and not item.notes
 
 
 def test_whatever_a_row_does_the_others_are_read() -> None:

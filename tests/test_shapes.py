@@ -64,6 +64,8 @@ def test_a_conversation_without_an_answer_says_so(strong: str, weak: str) -> Non
         (0, ("response_0", "response_1"), False),
         (1, ("response_0", "response_1"), True),
         (2.0, ("response1", "response2"), True),
+        ("1", ("response_1", "response_2"), False),
+        (10, ("answer9", "answer10"), True),
         ("left", ("left", "right"), False),
     ],
 )
@@ -73,10 +75,41 @@ def test_a_label_names_the_better_response(
     assert second_is_better(label, columns) is expected
 
 
-@pytest.mark.parametrize("label", [None, "tie", "a=b", 1, True, "c"])
+@pytest.mark.parametrize("label", [None, "tie", "a=b", True, "c", 0.5])
 def test_a_label_that_names_neither_is_refused(label: Any) -> None:
     with pytest.raises(DataError, match="needed is 'response_a' or 'response_b'"):
         second_is_better(label, ("response_a", "response_b"))
+
+
+def test_an_end_that_both_columns_have_names_neither() -> None:
+    with pytest.raises(DataError, match="needed is 'better' or 'other'"):
+        second_is_better("r", ("better", "other"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "ends"),
+    [
+        ([1, 1, 0], ("1", "2")),
+        (["1", "1", "0"], ("1", "2")),
+        ([1.0, 1.0, 0.0], ("1", "2")),
+        ([1, 1, 2], ("0", "1")),
+        ([1, 1, -1], ("0", "1")),
+        (["b", "a", 1], ("a", "b")),
+    ],
+)
+def test_a_number_that_numbers_neither_response_stops_the_run(
+    tmp_path: Path, strong: str, weak: str, labels: list[Any], ends: tuple[str, str]
+) -> None:
+    names = [f"response_{end}" for end in ends]
+    columns = {"prompt": ["q"] * 3, names[0]: ["a"] * 3, names[1]: ["b"] * 3, "label": labels}
+    annotator = Annotator(strong, weak)
+    said = f"row 2: the label is .*, and neither '{names[0]}' nor '{names[1]}' ends in that number"
+    with pytest.raises(DataError, match=said):
+        annotator(columns)
+    if len({type(label) for label in labels}) == 1:
+        with pytest.raises(DataError, match=said):
+            options = {"cache_dir": str(tmp_path), "shard_rows": 1}
+            annotator.run(datasets.Dataset.from_dict(columns), **options)  # type: ignore[arg-type]
 
 
 def test_two_responses_and_a_label_become_a_pair(tmp_path: Path, strong: str, weak: str) -> None:

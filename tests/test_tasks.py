@@ -20,6 +20,7 @@ from lm_eval.utils import handle_non_serializable, make_table
 
 from drsow_plugin import DataError, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.harness.context import ChatContext
+from drsow_plugin.harness.data import preference
 from drsow_plugin.rewardbench import WEIGHTS, Partial, is_complete
 
 LLMBAR = {
@@ -299,6 +300,23 @@ def test_preference_data_in_every_shape_and_format(tmp_path: Path, shape: str, e
     space = " " if shape == "implicit strings" else ""
     messages = [{"role": "user", "content": "Q?"}]
     assert seen[:2] == [(messages, f"{space}yes"), (messages, f"{space}no")]
+
+
+def test_reasoning_beside_a_response_is_said_and_tool_calls_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def load(**more: Any) -> Any:
+        turns = [{"role": "assistant", "content": "a", **more}]
+        row = {"prompt": "q", "chosen": turns, "rejected": [{**turns[0], "content": "b"}]}
+        path = tmp_path / "data.jsonl"
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        return preference(data=str(path))["test"]
+
+    assert load()["chosen"] == ["a"] and not caplog.messages
+    assert load(reasoning_content="Hm.")["chosen"] == ["a"]
+    assert "in 1 of 1 rows the response has a 'reasoning_content'" in caplog.text
+    with pytest.raises(DataError, match="row 0, chosen: the response has tool calls"):
+        load(tool_calls=[{"function": {"name": "look"}}])
 
 
 def test_column_names_can_be_given(tmp_path: Path) -> None:

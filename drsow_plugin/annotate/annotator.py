@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from drsow_plugin.annotate.report import Report
 
-LABEL_VERSION = 3
+LABEL_VERSION = 4
 """Raised whenever the same rewards and options would give other columns."""
 
 

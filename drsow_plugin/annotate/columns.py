@@ -70,7 +70,7 @@ def status_values(
     """
     if item.problem:
         return {"status": f"{BAD_ROW}: {item.problem}", "notes": ""}
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(item.notes)
     for reward in filter(None, rewards):
         notes |= dict.fromkeys(reward.notes)
         for side in ("strong", "weak"):

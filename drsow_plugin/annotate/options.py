@@ -51,7 +51,7 @@ class LabelConfig:
             response, ``messages``, ``conversations``, ``conversation``.
         label_column: For pairs: says which of the two is the better one; the columns are then
             named by ``chosen_column`` and ``rejected_column``, or are ``response_a`` and
-            ``response_b``, and the like.
+            ``response_b``, and the like. A number means the column that ends in it.
         ratings_column: Numbers for the candidates, to compare the rewards with.
         group_column: The summary is also given for each value of this column.
         select: How a pair is made of candidates. The chosen one has the highest reward; the

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.errors import DataError
-from drsow_plugin.prompts import as_messages, as_preference, check_text, response_text
+from drsow_plugin.prompts import (
+    as_messages,
+    as_preference,
+    check_no_calls,
+    check_text,
+    response_text,
+    unscored,
+)
 from drsow_plugin.records import Message, Reward
 
 Rewards = list[list[Reward | None]]
@@ -31,12 +39,14 @@ class Item:
         responses: The texts; ``None`` for a candidate that has none.
         problem: Why the row cannot be read, or ``None``.
         domain: What the data names as the prompt's domain, or ``None``.
+        notes: What of the responses is not scored.
     """
 
     prompt: tuple[Message, ...] = ()
     responses: tuple[str | None, ...] = ()
     problem: str | None = None
     domain: str | None = None
+    notes: tuple[str, ...] = ()
 
     def content(self) -> str:
         """Return all that decides the rewards as one text, the same for the same content."""
@@ -45,18 +55,34 @@ class Item:
         return json.dumps(whole, sort_keys=True, ensure_ascii=True, default=str)
 
 
-def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout) -> list[Item]:
-    """Return the rows of a batch; one that cannot be read says why."""
+class NumberingError(DataError):
+    """A label is a number that neither response has, so what the others mean is not known."""
+
+
+def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout, first_row: int = 0) -> list[Item]:
+    """Return the rows of a batch; one that cannot be read says why.
+
+    Args:
+        batch: Columns of rows.
+        layout: Which of them are read.
+        first_row: How to number the rows in an error.
+
+    Raises:
+        NumberingError: The labels count the responses otherwise than the columns' names do.
+    """
     length = len(batch[layout.responses[0]])
     return [
-        _read({name: batch[name][row] for name in layout.columns}, layout) for row in range(length)
+        _read({name: batch[name][row] for name in layout.columns}, layout, first_row + row)
+        for row in range(length)
     ]
 
 
-def _read(row: Mapping[str, Any], layout: Layout) -> Item:
+def _read(row: Mapping[str, Any], layout: Layout, number: int) -> Item:
     try:
-        item = _item(row, layout)
+        item = replace(_item(row, layout), notes=_notes(row, layout))
         return item if layout.domain is None else replace(item, domain=_domain(row[layout.domain]))
+    except NumberingError as error:
+        raise NumberingError(f"row {number}: {error}") from error
     except DataError as error:
         return Item(problem=str(error).lstrip(":, "))
     except Exception as error:  # whatever a row holds, the others are read
@@ -73,6 +99,14 @@ def _item(row: Mapping[str, Any], layout: Layout) -> Item:
         return _conversation(response)
     prompt = as_messages(_prompt(row, layout), "")
     return Item(tuple(prompt), (_text(response, "the response"),))
+
+
+def _notes(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+    """Return what of a row's responses is not scored."""
+    given = [row[name] for name in layout.responses]
+    if layout.kind == "candidates":
+        given = _listed(given[0])
+    return tuple(dict.fromkeys(note for response in given for note in unscored(response)))
 
 
 def _conversation(given: Any) -> Item:
@@ -137,6 +171,7 @@ def _prompt(row: Mapping[str, Any], layout: Layout) -> Any:
 
 
 _TIES = ("tie", "tie (bothbad)", "both", "neither", "same", "")
+_END = re.compile(r"(?:\d+|.)\Z", re.DOTALL)
 
 
 def second_is_better(label: Any, responses: Sequence[str]) -> bool:
@@ -148,25 +183,44 @@ def second_is_better(label: Any, responses: Sequence[str]) -> bool:
         responses: The two columns.
 
     Raises:
+        NumberingError: It is a number that no column ends in.
         DataError: It says neither.
     """
+    first, other = responses
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     said = str("" if label is None else label).strip(" []").lower()
     said = said.partition(">")[0].strip()
-    for second, column in enumerate(map(str.lower, responses)):
-        if said and said in (column, column[-1], f"model_{column[-1]}", f"response_{column[-1]}"):
+    for second, names in enumerate(_names(first, other)):
+        if said in names:
             return bool(second)
+    if said.removeprefix("-").isdecimal():
+        raise NumberingError(
+            f"the label is {label!r:.40}, and neither {first!r} nor {other!r} ends in that number, "
+            "so what the numbers of the other rows stand for is not known either. Give labels that "
+            f"are names, such as {other!r} (and 'tie' where neither is better), or rename the "
+            "columns to end in the numbers."
+        )
     why = "says neither" if said in _TIES else f"is {label!r:.40}"
-    first, other = responses
     raise DataError(
         f"the label {why}: needed is {first!r} or {other!r}, or the last letter of one of them."
     )
 
 
+def _names(first: str, other: str) -> tuple[set[str], set[str]]:
+    """Return what each of two columns may be called in a label."""
+    names = ({first.lower()}, {other.lower()})
+    ends = [_END.findall(column.lower())[0] for column in (first, other)]
+    if ends[0] != ends[1]:
+        for those, end in zip(names, ends, strict=True):
+            those.update((end, f"model_{end}", f"response_{end}"))
+    return names
+
+
 def _text(value: Any, where: str) -> str:
     """Return a response, given as a text, as a record with a text, or as one message."""
     if isinstance(value, Mapping):
+        check_no_calls(value, where)
         key = next((k for k in _TEXT_KEYS if isinstance(value.get(k), str)), None)
         if key is None:
             raise DataError(

@@ -267,7 +267,8 @@ def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shar
                 f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
                 f"{error}. Fix or remove it."
             ) from error
-        yield Shard(first_row, part.with_format("arrow")[:], values, read_rows(values, layout))
+        items = read_rows(values, layout, first_row)
+        yield Shard(first_row, part.with_format("arrow")[:], values, items)
         first_row += len(part)
 
 

@@ -67,7 +67,7 @@ LABEL_HELP = {
     "response_column": "A single response, or a conversation that ends with it. [response, "
     "completion, output, messages or conversations]",
     "label_column": "Which of a pair's two responses is the better one, by its column's name or "
-    "last letter. [label, winner or preference, beside response_a and response_b]",
+    "its last letter or number. [label, winner or preference, beside response_a and response_b]",
     "ratings_column": "Numbers for the candidates, to compare with. [ratings]",
     "group_column": "The summary is also given for each value of this column.",
     "select": f"How candidates make a pair: {', '.join(get_args(Select))}. [best_vs_random]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -15,8 +16,10 @@ import datasets
 from drsow_plugin.config import OPTIONS
 from drsow_plugin.data import load_data
 from drsow_plugin.errors import DataError, HubError, unknown_name
-from drsow_plugin.prompts import as_preference
+from drsow_plugin.prompts import as_preference, unscored
 from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
+
+logger = logging.getLogger(__name__)
 
 REWARDBENCH = "allenai/reward-bench"
 DOMAINS = {"chat": "chat", "chat_hard": "chat", "safety": "safety", "reasoning": "reasoning"}
@@ -172,4 +175,14 @@ def _normalised(data: datasets.Dataset, name: str, columns: Mapping[str, str]) -
             **{name: row[column] for name, column in kept.items()},
         }
 
-    return datasets.Dataset.from_list([one(row, index) for index, row in enumerate(data)])
+    rows = [one(row, index) for index, row in enumerate(data)]
+    _warn(data, name, [columns.get(side, side) for side in ("chosen", "rejected")])
+    return datasets.Dataset.from_list(rows)
+
+
+def _warn(data: datasets.Dataset, name: str, responses: list[str]) -> None:
+    """Say what of the responses is not scored."""
+    notes = [[note for side in responses for note in unscored(row[side])] for row in data]
+    found = [note for of_row in notes for note in of_row]
+    if found:
+        logger.warning("%s: in %d of %d rows %s", name, sum(map(bool, notes)), len(data), found[0])
