@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 REWRITTEN = "the template does not keep the prompt and the response as given; scored as given"
 SPLIT_APART = "prompt and response merge when tokenised together; tokenised apart"
 STRIPPED = "the template's last token would swallow the white space that the response begins with"
-SWALLOWED = "the template's last token swallows the white space that the begun response begins with"
+SWALLOWED = "the template's last token swallows white space before the begun response"
 DATED = "the template asks for the date; it was told {}, see template_date"
 ALREADY_CLOSED = "the response already ends with the end-of-turn token; none was added"
 NO_END_OF_TURN = "the template does not close a turn; the tokenizer's EOS is used"
@@ -179,8 +179,8 @@ class Renderer:
             text = self._template.render_prompt(messages, where)
         notes += left_out(messages, text)
         begun = str(messages[-1].get("content") or "") if is_prefill(messages) else ""
-        swallows = begun[:1].isspace() and self._codec.strips_after(text.removesuffix(begun))
-        notes += (SWALLOWED,) if swallows else ()
+        if begun[:1].isspace() and self._codec.strips_after(text.removesuffix(begun)):
+            notes += (SWALLOWED,)
         notes += (DATED.format(self.template_date),) if self.template_date else ()
         found = self._control.in_messages(messages)
         if self._policy == "error" and found:

@@ -272,3 +272,15 @@ def test_a_bad_row_that_is_kept_stops_a_run_that_is_to_stop(
     assert len(run(Annotator(strong, weak), rows, tmp_path)) == 5
     with pytest.raises(DataError, match="row 5: "):
         run(Annotator(strong, weak, on_error="raise"), rows, tmp_path)
+
+
+def test_rows_that_are_left_out_are_told(
+    tmp_path: Path, strong: str, weak: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*pairs(2), {**pairs(1)[0], "chosen": None}, {**pairs(1)[0], "rejected": None}]
+    run(Annotator(strong, weak), rows, tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(said) == 1
+    assert "row 2: bad row: " in said[0] and "row 3: bad row: " in said[0]
+    run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    assert "left out" not in capsys.readouterr().err

@@ -1,11 +1,15 @@
-"""What ``datasets.map`` hands to its function, as plain columns."""
+"""Rows of a data set as plain columns: a batch of ``datasets.map``, or runs of a whole one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import datasets
+
 from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.rows import read_rows
+from drsow_plugin.annotate.workers import Shard
 from drsow_plugin.errors import DataError
 
 _NOT_BATCHED = "An Annotator takes batches: call ds.map(annotate, batched=True)."
@@ -54,14 +58,58 @@ def with_class_names(
         values: The columns.
         features: What ``datasets`` knows of them, if anything.
     """
-    from datasets import ClassLabel
-
     named = dict(values)
     for name, column in values.items():
         feature = (features or {}).get(name)
-        if isinstance(feature, ClassLabel):
+        if isinstance(feature, datasets.ClassLabel):
             known = feature.names
             named[name] = [
                 known[v] if isinstance(v, int) and 0 <= v < len(known) else None for v in column
             ]
     return named
+
+
+def tables_of(data: Any, size: int) -> Iterator[datasets.Dataset]:
+    """Yield the rows in runs of ``size``."""
+    if isinstance(data, datasets.Dataset):
+        for start in range(0, len(data), size):
+            yield data.select(range(start, min(start + size, len(data)))).with_format(None)
+        return
+    features = data.features
+    for batch in data.with_format(None).iter(batch_size=size):
+        part = datasets.Dataset.from_dict(dict(batch), features=features)
+        if features is None:
+            _require_types(part)
+            features = part.features
+        yield part
+
+
+def _require_types(first: datasets.Dataset) -> None:
+    """Check that the first rows of a stream show what the columns hold."""
+    empty = [n for n, kind in first.features.items() if getattr(kind, "dtype", "") == "null"]
+    if empty:
+        raise DataError(
+            f"The first rows of this stream have no value in {', '.join(empty)}, so their type "
+            "cannot be seen. Give the types (load_dataset(…, features=…)), or remove the columns."
+        )
+
+
+def shards_of(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shard]:
+    """Yield runs of rows with what is read of them.
+
+    Raises:
+        DataError: A text is not valid UTF-8.
+    """
+    first_row = 0
+    for part in tables:
+        try:
+            values = with_class_names(part.select_columns(layout.columns)[:], part.features)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
+                f"{error}. Fix or remove it."
+            ) from error
+        yield Shard(
+            first_row, part.with_format("arrow")[:], values, read_rows(values, layout, first_row)
+        )
+        first_row += len(part)

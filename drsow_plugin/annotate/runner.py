@@ -14,17 +14,18 @@ import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
-from drsow_plugin.annotate.batches import with_class_names
+from drsow_plugin.annotate.batches import shards_of, tables_of, with_class_names
 from drsow_plugin.annotate.columns import OK, PARTIAL
 from drsow_plugin.annotate.devices import parse_processes
+from drsow_plugin.annotate.failures import nothing_labelled, tell_left_out
 from drsow_plugin.annotate.labeller import Labeller
 from drsow_plugin.annotate.labellers import make_labeller
-from drsow_plugin.annotate.layout import PAIR, Layout, find_layout
+from drsow_plugin.annotate.layout import PAIR, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
-from drsow_plugin.annotate.rows import raise_first, read_rows
+from drsow_plugin.annotate.rows import raise_first
 from drsow_plugin.annotate.shards import Shards, open_shards
-from drsow_plugin.annotate.summary import Summary, nothing_labelled
+from drsow_plugin.annotate.summary import Summary
 from drsow_plugin.annotate.tables import labelled_table
 from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
 from drsow_plugin.cache import hold, storage_errors, unfinished
@@ -89,6 +90,8 @@ def run(
     finished, summaries = run.label(splits, min(processes, run.shards or processes))
     if not any(len(split) for split in finished.values()):
         raise DataError(nothing_labelled(summaries))
+    if not keep_unusable:
+        tell_left_out(summaries)
     labeller = splits[0].labeller
     report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
     if several:
@@ -182,7 +185,7 @@ def report_on(annotator: Annotator, data: Any) -> Report:
         layout = find_layout(columns, config, annotator.routing)
         layout = replace(layout, prefixed=f"{prefix}{PAIR[0]}" in columns)
         summaries[name] = Summary(layout, config)
-        for part in _tables(split, 1000):
+        for part in tables_of(split, 1000):
             values = with_class_names(part[:], part.features)
             labeller = make_labeller(layout, config, values)
             usable = [s.startswith((OK, PARTIAL)) for s in values[f"{prefix}status"]]
@@ -204,12 +207,12 @@ def _open_split(annotator: Annotator, name: str, data: AnySplit, size: int) -> _
             f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
             f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
         )
-    tables = _tables(data, size)
+    tables = tables_of(data, size)
     first = next(tables, None)
     if first is None:
         raise DataError(f"The split {name!r} is empty. Give at least one row.")
     layout = annotator.find_layout(first.column_names)
-    shards = _shards(chain([first], tables), layout)
+    shards = shards_of(chain([first], tables), layout)
     head = next(shards)
     labeller = annotator.labeller(layout, head.values, head.table.schema)
     annotator.check_free(labeller, first.column_names)
@@ -230,46 +233,6 @@ def _kept(features: datasets.Features, labeller: Labeller) -> dict[str, Any]:
     names = labeller.renames()
     gone = set(labeller.superseded()) - set(names)
     return {names.get(name, name): kind for name, kind in features.items() if name not in gone}
-
-
-def _tables(data: AnySplit, size: int) -> Iterator[datasets.Dataset]:
-    """Yield the rows in runs of ``size``."""
-    if isinstance(data, datasets.Dataset):
-        for start in range(0, len(data), size):
-            yield data.select(range(start, min(start + size, len(data)))).with_format(None)
-        return
-    features = data.features
-    for batch in data.with_format(None).iter(batch_size=size):
-        part = datasets.Dataset.from_dict(dict(batch), features=features)
-        if features is None:
-            _require_types(part)
-            features = part.features
-        yield part
-
-
-def _require_types(first: datasets.Dataset) -> None:
-    """Check that the first rows of a stream show what the columns hold."""
-    empty = [n for n, kind in first.features.items() if getattr(kind, "dtype", "") == "null"]
-    if empty:
-        raise DataError(
-            f"The first rows of this stream have no value in {', '.join(empty)}, so their type "
-            "cannot be seen. Give the types (load_dataset(…, features=…)), or remove the columns."
-        )
-
-
-def _shards(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shard]:
-    first_row = 0
-    for part in tables:
-        try:
-            values = with_class_names(part.select_columns(layout.columns)[:], part.features)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
-                f"{error}. Fix or remove it."
-            ) from error
-        items = read_rows(values, layout, first_row)
-        yield Shard(first_row, part.with_format("arrow")[:], values, items)
-        first_row += len(part)
 
 
 def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.Dataset:

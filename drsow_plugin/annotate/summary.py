@@ -268,22 +268,3 @@ def _compare(first: Any, second: Any) -> Any:
     if first is None or second is None:
         return None
     return 0.5 if first == second else float(first > second)
-
-
-def nothing_labelled(summaries: Mapping[str, Summary]) -> str:
-    """Return what to say where no row of any split could be labelled: the first reasons."""
-    rows = sum(summary.rows for summary in summaries.values())
-    failures = [
-        (f"row {row} of {name}" if len(summaries) > 1 else f"row {row}", status.rstrip("."))
-        for name, summary in summaries.items()
-        for row, status in summary.failures
-    ]
-    reasons: dict[str, list[str]] = {}
-    for place, status in failures[:FAILURES]:
-        reasons.setdefault(status, []).append(place)
-    said = "; ".join(f"{', '.join(places)}: {status}" for status, places in reasons.items())
-    more = f"; and {rows - FAILURES} more" if rows > FAILURES else ""
-    return (
-        f"Not one of the {rows:,} rows could be labelled: {said}{more}. keep_unusable=true keeps "
-        "them, with the reason for each in their status."
-    )
