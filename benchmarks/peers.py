@@ -33,7 +33,7 @@ class Ours:
     def score(self, rows: Sequence[Row]) -> list[Scored]:
         found = []
         for side in self._sides:
-            pairs = tokenised(rows, side.tokenise)
+            pairs = tokenised(rows, side.tokenise_all)
             found.append(Scored([logprob.total for logprob in side.engine.logprobs(pairs)]))
         return found
 
@@ -56,7 +56,7 @@ class HarnessHf:
 
     def score(self, rows: Sequence[Row]) -> list[Scored]:
         return [
-            Scored(harness_logprobs(self.lm, tokenised(rows, side.tokenise)))
+            Scored(harness_logprobs(self.lm, tokenised(rows, side.tokenise_all)))
             for side in self._sides
         ]
 
@@ -82,7 +82,7 @@ class HarnessHfAuto(HarnessHf):
         self._bytes = 2 * getattr(torch, dtype).itemsize
 
     def prepare(self, rows: Sequence[Row]) -> Any:
-        pairs = tokenised(rows, self._sides[0].tokenise)
+        pairs = tokenised(rows, self._sides[0].tokenise_all)
         longest = max(map(len, pairs)) - 1
         needed = 64 * longest * self.lm.model.config.vocab_size * self._bytes / 1024**3
         if needed > 0.8 * available_gb():
@@ -101,7 +101,7 @@ class Trl:
         self.trainer = trl_trainer(load_model(dtype), self._sides[0].tokenizer, on_cpu=True)
 
     def prepare(self, rows: Sequence[Row]) -> Any:
-        return [tokenised(rows, side.tokenise) for side in self._sides]
+        return [tokenised(rows, side.tokenise_all) for side in self._sides]
 
     def score(self, prepared: Sequence[Sequence[TokenPair]]) -> list[Scored]:
         return [Scored(trl_logprobs(self.trainer, pairs)) for pairs in prepared]

@@ -153,7 +153,7 @@ def main() -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda needs a GPU that torch sees.")
     rows = workload("w1", given.pairs)
-    sides = [tokenised(rows, side.tokenise) for side in open_pair("float32")._sides.values()]
+    sides = [tokenised(rows, side.tokenise_all) for side in open_pair("float32")._sides.values()]
     model = rounded(load_model("float32")).to(given.device)
     name = torch.cuda.get_device_name() if given.device == "cuda" else cpu_name()
     parts = [

@@ -41,7 +41,7 @@ class RewardBench:
         decode = self._tokenizer.decode
         found = []
         for side in self._sides:
-            pairs = tokenised(rows, side.tokenise)
+            pairs = tokenised(rows, side.tokenise_all)
             texts = [decode(pair.prompt_ids + pair.response_ids) for pair in pairs]
             found.append(
                 [

@@ -65,7 +65,7 @@ def jobs_of(given: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     found = []
 
     def add(name: str, rows: list[Row], who: list[str], rounds: int) -> None:
-        pairs = [tokenised(rows, side.tokenise) for side in sides]
+        pairs = [tokenised(rows, side.tokenise_all) for side in sides]
         found.append(Job(name, rows, who, rounds, pairs))
 
     few = {"hf-auto": given.auto_pairs, "trl": given.peer_pairs, "rewardbench": given.peer_pairs}

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drsow_plugin.records import TokenPair
 
@@ -106,12 +107,16 @@ def _user(row: dict[str, str]) -> dict[str, str]:
     return {"role": "user", "content": row["prompt"]}
 
 
-Tokenise = Callable[[list[dict[str, str]], str, str], TokenPair]
+Tokenise = Callable[[list[tuple[list[dict[str, str]], str, str]]], list[Any]]
 
 
 def tokenised(rows: Iterable[Row], tokenise: Tokenise) -> list[TokenPair]:
-    """Return rows as token ids, by ``Side.tokenise`` of one side of a pair."""
-    return [tokenise(messages, text, f"row {n}") for n, (messages, text) in enumerate(rows)]
+    """Return rows as token ids, by ``Side.tokenise_all`` of one side of a pair."""
+    pairs = tokenise([(messages, text, f"row {n}") for n, (messages, text) in enumerate(rows)])
+    for pair in pairs:
+        if isinstance(pair, Exception):
+            raise pair
+    return pairs
 
 
 @dataclass(frozen=True)
