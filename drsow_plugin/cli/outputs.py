@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -67,15 +68,12 @@ def open_output(target: str, *, push: bool, options: Mapping[str, Any]) -> Outpu
 
 
 @dataclass(frozen=True)
-class _OnDisk:
+class _OnDisk(ABC):
     place: Place
 
     @property
     def name(self) -> str:
         return str(self.place.path)
-
-    def check(self, data: Any) -> None:
-        """Take any."""
 
     def reserved(self, source: str) -> AbstractContextManager[Path]:
         return self.place.reserved(source)
@@ -91,11 +89,15 @@ class _OnDisk:
         self.place.write(folder, files, manifest)
         return self.name
 
+    @abstractmethod
     def rows(self, data: Any, report: Report) -> dict[str, Write]:
-        raise NotImplementedError
+        """Return what writes each file of rows, by its name."""
 
 
 class _Folder(_OnDisk):
+    def check(self, data: Any) -> None:
+        """Take any."""
+
     def rows(self, data: Any, report: Report) -> dict[str, Write]:
         splits = data if isinstance(data, Mapping) else {_only_split(report): data}
         files: dict[str, Write] = {}
