@@ -55,10 +55,10 @@ class ControlTokens:
             getattr(tokenizer, "backend_tokenizer", None), "normalizer", None
         )
         self._normalized: re.Pattern[str] | None = None
-        late = [token.content for token in added if token.normalized and token.content in names]
+        late = [t.content for t in added if t.normalized and t.content in self._disguises]
         if late and self._normalizer is not None:
             late += [self._normalizer.normalize_str(name) for name in late]
-            self._normalized = re.compile("|".join(map(re.escape, filter(str.strip, late))))
+            self._normalized = re.compile("|".join(map(re.escape, late)))
 
     @cached_property
     def codec(self) -> TextCodec:

@@ -126,3 +126,14 @@ def test_white_space_of_a_begun_answer_is_kept_behind_a_token_that_strips() -> N
         for c in ("  ", "")
     )
     assert with_.prompt_ids != without.prompt_ids or with_.notes != without.notes
+
+
+def test_white_space_that_is_an_added_token_makes_no_row_unusual() -> None:
+    tokenizer = tiny.tokenizer("sentencepiece")
+    tokenizer.add_tokens([tf.AddedToken("\n", normalized=True)])
+    turn = [{"role": "user", "content": "\nHi"}]
+    pair = Renderer(tokenizer, tiny.CHATML).encode(turn, "\nYes.", "row 0")
+    assert not pair.notes
+    assert pair == Renderer(tokenizer, tiny.CHATML, control_tokens="parse").encode(
+        turn, "\nYes.", "row 0"
+    )
