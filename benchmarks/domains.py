@@ -34,11 +34,11 @@ import datasets
 import torch
 
 from drsow_plugin import Annotator, Route, RouterInput
-from drsow_plugin.model_config import ModelConfig
-from drsow_plugin.router_model import RouterModel
-from drsow_plugin.routing import Routing
-from drsow_plugin.routing_config import RoutingConfig
-from drsow_plugin.sides import Batching, Shared
+from drsow_plugin.config.model import ModelConfig
+from drsow_plugin.config.routing import RoutingConfig
+from drsow_plugin.models.language_model import Batching, Shared
+from drsow_plugin.routing.router_model import RouterModel
+from drsow_plugin.routing.routing import Routing
 
 Row = dict[str, Any]
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import tiny
+from helpers import tiny
 from peers import harness_logprobs, trl_logprobs, trl_trainer
 
-from drsow_plugin.engines.local import LocalEngine
-from drsow_plugin.engines.network import Network
-from drsow_plugin.engines.sharing import find_sharing
+from drsow_plugin.engines.local.engine import LocalEngine
+from drsow_plugin.engines.local.network import Network
+from drsow_plugin.engines.local.probe import find_sharing
 from drsow_plugin.records import TokenPair
 
 SHAPE = {

@@ -17,7 +17,7 @@ from pathlib import Path
 import datasets
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import tiny
+from helpers import tiny
 
 from drsow_plugin import Annotator
 from drsow_plugin.progress import RowProgress

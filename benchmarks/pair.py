@@ -9,7 +9,7 @@ import torch
 from measure import body_parameters
 
 from drsow_plugin import DrSoW
-from drsow_plugin.demo import demo_model
+from drsow_plugin.models.demo import demo_model
 from drsow_plugin.records import TokenPair
 
 PEER_ROWS = 8

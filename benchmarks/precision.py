@@ -29,9 +29,9 @@ from pair import load_model, open_pair
 from report import README, table, versions, write_section
 from workloads import tokenised, workload
 
-from drsow_plugin.engines.local import LocalEngine
-from drsow_plugin.engines.network import Network
-from drsow_plugin.engines.sharing import find_sharing
+from drsow_plugin.engines.local.engine import LocalEngine
+from drsow_plugin.engines.local.network import Network
+from drsow_plugin.engines.local.probe import find_sharing
 from drsow_plugin.records import TokenPair
 
 NOISES = (1, 2, 3)

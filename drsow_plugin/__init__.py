@@ -10,8 +10,8 @@ TYPE_CHECKING = False  # as typing has it, without importing typing at every sta
 if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator as Annotator
     from drsow_plugin.annotate.report import Report as Report
-    from drsow_plugin.config import PairConfig as PairConfig
-    from drsow_plugin.domains import Domain as Domain
+    from drsow_plugin.config.model import ModelConfig as ModelConfig
+    from drsow_plugin.config.pair import PairConfig as PairConfig
     from drsow_plugin.errors import ConfigError as ConfigError
     from drsow_plugin.errors import DataError as DataError
     from drsow_plugin.errors import DrSoWError as DrSoWError
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import PluginError as PluginError
     from drsow_plugin.errors import StorageError as StorageError
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
-    from drsow_plugin.hookspecs import Router as Router
-    from drsow_plugin.hookspecs import RouterContext as RouterContext
-    from drsow_plugin.hookspecs import RouterInput as RouterInput
-    from drsow_plugin.hookspecs import hookimpl as hookimpl
-    from drsow_plugin.model_config import ModelConfig as ModelConfig
+    from drsow_plugin.harness.taskfiles import tasks_path as tasks_path
     from drsow_plugin.publishing.publish import publish as publish
     from drsow_plugin.records import Reward as Reward
     from drsow_plugin.records import Route as Route
     from drsow_plugin.records import Scoring as Scoring
-    from drsow_plugin.reward import DrSoW as DrSoW
-    from drsow_plugin.taskfiles import tasks_path as tasks_path
+    from drsow_plugin.routing.domains import Domain as Domain
+    from drsow_plugin.routing.hookspecs import Router as Router
+    from drsow_plugin.routing.hookspecs import RouterContext as RouterContext
+    from drsow_plugin.routing.hookspecs import RouterInput as RouterInput
+    from drsow_plugin.routing.hookspecs import hookimpl as hookimpl
+    from drsow_plugin.scoring.drsow import DrSoW as DrSoW
 
 _HOMES = {
     "Annotator": "annotate.annotator",
     "ConfigError": "errors",
     "DataError": "errors",
-    "Domain": "domains",
-    "DrSoW": "reward",
+    "Domain": "routing.domains",
+    "DrSoW": "scoring.drsow",
     "DrSoWError": "errors",
     "DrSoWLM": "harness.model",
     "EngineError": "errors",
-    "ModelConfig": "model_config",
-    "PairConfig": "config",
+    "ModelConfig": "config.model",
+    "PairConfig": "config.pair",
     "PluginError": "errors",
     "Report": "annotate.report",
     "Reward": "records",
     "Route": "records",
-    "Router": "hookspecs",
-    "RouterContext": "hookspecs",
-    "RouterInput": "hookspecs",
+    "Router": "routing.hookspecs",
+    "RouterContext": "routing.hookspecs",
+    "RouterInput": "routing.hookspecs",
     "Scoring": "records",
     "StorageError": "errors",
-    "hookimpl": "hookspecs",
+    "hookimpl": "routing.hookspecs",
     "publish": "publishing.publish",
-    "tasks_path": "taskfiles",
+    "tasks_path": "harness.taskfiles",
 }
 
 __all__ = sorted((*_HOMES, "__version__"))

@@ -32,7 +32,7 @@ def _add_tasks(module: ModuleType) -> None:
     """Put our tasks behind lm-eval's own, and before the user's, in every index."""
     from pathlib import Path
 
-    from drsow_plugin.taskfiles import tasks_path
+    from drsow_plugin.harness.taskfiles import tasks_path
 
     defaults = Path(str(module.__file__)).parent
     declared = vars(module.TaskIndex)["build"]
@@ -57,7 +57,7 @@ def _name_results(module: ModuleType) -> None:
     original = tracker._get_model_name
 
     def name(model_args: Any) -> str | None:
-        from drsow_plugin.harness.naming import pair_name
+        from drsow_plugin.harness.display import pair_name
 
         return pair_name(model_args) or original(model_args)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,12 @@ Reduction = Literal["sum", "mean"]
 Overflow = Literal["error", "skip", "truncate_prompt"]
 ControlPolicy = Literal["text", "parse", "error"]
 SideName = Literal["strong", "weak"]
+SIDES: tuple[SideName, SideName] = ("strong", "weak")
+DomainParts = Literal["none", "instruction", "examples", "both"]
+DomainSide = Literal["both", "strong"]
+
+DEFAULT_DATE = datetime.date(2024, 7, 26)
+"""What templates that ask for the date are told: what those of Llama 3 name without a clock."""
 
 TOO_LONG = "too long"
 BAD_ROW = "bad row"

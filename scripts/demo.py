@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from drsow_plugin.demo import demo_model
+from drsow_plugin.models.demo import demo_model
 
 TASK = "llmbar_natural"
 

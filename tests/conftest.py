@@ -9,11 +9,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import datasets
 import pytest
-import tiny
 import torch
-from hub_server import READER, TOKEN, HubServer
+from helpers import tiny
+from helpers.hub_server import READER, TOKEN, HubServer
+from helpers.routing_plugin import PLUGIN
 from huggingface_hub import constants
-from routing_plugin import PLUGIN
 
 from drsow_plugin.publishing import repository
 
@@ -28,6 +28,16 @@ def strong(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def weak(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny.save(tmp_path_factory.mktemp("weak"), seed=2)
+
+
+@pytest.fixture
+def models(strong: str, weak: str) -> list[str]:
+    return ["--strong", strong, "--weak", weak]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from drsow_plugin import tasks_path
 from drsow_plugin.annotate.options import LABEL_OPTIONS
 from drsow_plugin.cli import main
-from drsow_plugin.config import PairOptions
-from drsow_plugin.demo import demo_model
-from drsow_plugin.model_config import SIDE_OPTIONS
+from drsow_plugin.config.model import SIDE_OPTIONS
+from drsow_plugin.config.pair import PairOptions
+from drsow_plugin.models.demo import demo_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from drsow_plugin import Domain, RouterContext, RouterInput
 from drsow_plugin.cli import main
-from drsow_plugin.hookspecs import HOOKS
+from drsow_plugin.routing.hookspecs import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")

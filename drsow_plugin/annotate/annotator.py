@@ -16,8 +16,9 @@ else:
 
 from drsow_plugin.annotate.batches import check_mapping, plain_columns
 from drsow_plugin.annotate.devices import place
+from drsow_plugin.annotate.items import Item, Rewards, raise_first, read_rows
+from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.labeller import Labeller
-from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import Layout, find_layout
 from drsow_plugin.annotate.options import (
     AnnotatorOptions,
@@ -25,16 +26,15 @@ from drsow_plugin.annotate.options import (
     split_options,
 )
 from drsow_plugin.annotate.reopening import check_reopens, reopened
-from drsow_plugin.annotate.rows import Item, Rewards, raise_first, read_rows
 from drsow_plugin.annotate.tables import has_null_column, labelled_table, own_columns
 from drsow_plugin.cache import cache_folder
-from drsow_plugin.config import PairConfig, as_options, parse_pair
+from drsow_plugin.config.pair import PairConfig, as_options, parse_pair
+from drsow_plugin.config.parse import call_text
+from drsow_plugin.config.routing import RoutingConfig
 from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.records import Reduction
-from drsow_plugin.reward import DrSoW
-from drsow_plugin.routing_config import RoutingConfig
-from drsow_plugin.values import call_text
+from drsow_plugin.scoring.drsow import DrSoW
 
 if TYPE_CHECKING:
     import pyarrow as pa

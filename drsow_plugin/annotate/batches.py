@@ -7,9 +7,9 @@ from typing import Any
 
 import datasets
 
+from drsow_plugin.annotate.drivers.processes import Shard
+from drsow_plugin.annotate.items import read_rows
 from drsow_plugin.annotate.layout import Layout
-from drsow_plugin.annotate.rows import read_rows
-from drsow_plugin.annotate.workers import Shard
 from drsow_plugin.errors import DataError
 
 _NOT_BATCHED = "An Annotator takes batches: call ds.map(annotate, batched=True)."

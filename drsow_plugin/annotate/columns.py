@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from drsow_plugin.annotate.rows import Item
+from drsow_plugin.annotate.items import Item
 from drsow_plugin.prompts import is_prefill
 from drsow_plugin.records import BAD_ROW, Message, Reward
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from drsow_plugin.config import SIDES, PairConfig
-from drsow_plugin.errors import ConfigError, EngineError
-from drsow_plugin.model_config import ModelConfig
-from drsow_plugin.values import parse_positive
+from drsow_plugin.config.model import ModelConfig
+from drsow_plugin.config.pair import PairConfig
+from drsow_plugin.config.parse import parse_positive
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.models.devices import check_not_forked, device_names
+from drsow_plugin.records import SIDES
 
 
 def place(pair: PairConfig, rank: int) -> PairConfig:
@@ -17,13 +19,7 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
     Raises:
         EngineError: The process was forked from one that uses CUDA.
     """
-    import torch
-
-    if torch.cuda._is_in_bad_fork():
-        raise EngineError(
-            "CUDA cannot be used in a forked process. Before ds.map(…, num_proc=…) call "
-            'multiprocess.set_start_method("spawn"), under if __name__ == "__main__".'
-        )
+    check_not_forked()
     devices = device_names()
     if not devices:
         return pair
@@ -37,17 +33,6 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
         placed = replace(asked, device=devices[rank % len(devices)])
         pair = replace(pair, routing=replace(pair.routing, router_model=placed))
     return pair
-
-
-def device_names() -> list[str]:
-    """Return the accelerators that torch sees."""
-    import torch
-
-    if not torch.accelerator.is_available():
-        return []
-    kind = torch.accelerator.current_accelerator()
-    count = torch.accelerator.device_count()
-    return [f"{kind.type}:{index}" for index in range(count)] if kind else []
 
 
 def parse_processes(value: object) -> int:

@@ -17,9 +17,9 @@ from drsow_plugin.annotate.columns import (
     domain_values,
     response_columns,
 )
+from drsow_plugin.annotate.items import Item
 from drsow_plugin.annotate.layout import PAIR, Layout
 from drsow_plugin.annotate.options import LabelConfig
-from drsow_plugin.annotate.rows import Item
 from drsow_plugin.errors import DataError
 from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import Reward

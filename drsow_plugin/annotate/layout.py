@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind
+from drsow_plugin.config.routing import COLUMN, RoutingConfig
 from drsow_plugin.errors import DataError, unknown_name
-from drsow_plugin.routing_config import COLUMN, RoutingConfig
 
 PROMPT = ("prompt", "instruction")  # the latter in UltraFeedback and distilabel
 RESPONSES = ("responses", "completions", "generations")

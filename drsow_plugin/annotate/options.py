@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast, get_args
 
-from drsow_plugin.config import OPTIONS, PairOptions
+from drsow_plugin.config.pair import OPTIONS, PairOptions
+from drsow_plugin.config.parse import parse_choice, parse_flag
 from drsow_plugin.errors import ConfigError, unknown_name
-from drsow_plugin.reading import OnError
-from drsow_plugin.values import parse_choice, parse_flag
+from drsow_plugin.scoring.rows import OnError
 
 Kind = Literal["pairs", "candidates", "single"]
 Select = Literal["best_vs_random", "best_vs_worst", "best_vs_median"]

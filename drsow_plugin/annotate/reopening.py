@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from drsow_plugin.config import PairConfig, as_options
+from drsow_plugin.config.in_memory import check_not_in_memory
+from drsow_plugin.config.pair import PairConfig, as_options
 from drsow_plugin.errors import EngineError
-from drsow_plugin.in_memory import check_not_in_memory
-from drsow_plugin.reward import DrSoW
+from drsow_plugin.scoring.drsow import DrSoW
 
 
 def reopened(pair: PairConfig, fingerprint: str | None) -> DrSoW:

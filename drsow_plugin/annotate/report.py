@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from drsow_plugin.annotate.figures import Pictures
 from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
 from drsow_plugin.annotate.options import OF_KINDS
-from drsow_plugin.annotate.place import Place
-from drsow_plugin.config import SIDES
+from drsow_plugin.annotate.outputs import Place
+from drsow_plugin.annotate.plots import Pictures
 from drsow_plugin.errors import DataError
 from drsow_plugin.printable import printable
+from drsow_plugin.records import SIDES
 from drsow_plugin.redaction import without_tokens
 
 if TYPE_CHECKING:

@@ -17,23 +17,23 @@ from datasets.arrow_writer import ArrowWriter
 from drsow_plugin.annotate.batches import shards_of, tables_of, with_class_names
 from drsow_plugin.annotate.columns import OK, PARTIAL
 from drsow_plugin.annotate.devices import parse_processes
+from drsow_plugin.annotate.drivers.processes import Scored, Shard, score_here, score_in_processes
 from drsow_plugin.annotate.failures import nothing_labelled, tell_left_out
+from drsow_plugin.annotate.items import raise_first
+from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.labeller import Labeller
-from drsow_plugin.annotate.labellers import make_labeller
 from drsow_plugin.annotate.layout import PAIR, find_layout
 from drsow_plugin.annotate.options import Kind
 from drsow_plugin.annotate.report import Report
-from drsow_plugin.annotate.rows import raise_first
-from drsow_plugin.annotate.shards import Shards, open_shards
+from drsow_plugin.annotate.store import Shards, open_shards
 from drsow_plugin.annotate.summary import Summary
 from drsow_plugin.annotate.tables import labelled_table
-from drsow_plugin.annotate.workers import Scored, Shard, score_here, score_in_processes
 from drsow_plugin.cache import hold, storage_errors, unfinished
-from drsow_plugin.data import check_split_name
+from drsow_plugin.config.parse import parse_positive
+from drsow_plugin.data.loading import check_split_name
 from drsow_plugin.errors import DataError, Interrupted
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
-from drsow_plugin.values import parse_positive
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.annotator import Annotator

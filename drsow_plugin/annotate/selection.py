@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from drsow_plugin.annotate.items import Item
 from drsow_plugin.annotate.options import LabelConfig
-from drsow_plugin.annotate.rows import Item
 
 FEW = "fewer than two responses"
 IDENTICAL = "identical responses"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from drsow_plugin.annotate.columns import PARTIAL
+from drsow_plugin.annotate.items import read_ratings
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
-from drsow_plugin.annotate.rows import read_ratings
 from drsow_plugin.errors import DataError
 from drsow_plugin.records import BAD_ROW, NO_DOMAIN
 

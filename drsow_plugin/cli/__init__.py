@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from drsow_plugin.cli.annotate import annotate
@@ -63,10 +61,6 @@ def evaluate(arguments: tuple[str, ...]) -> None:
     from drsow_plugin import _autoload
 
     _autoload.install()
-    from lm_eval.__main__ import cli_evaluate
+    from drsow_plugin.harness.command import run
 
-    from drsow_plugin.harness.command import theirs_in_plain_words
-
-    sys.argv = ["lm_eval", *(arguments or ("--help",))]
-    with theirs_in_plain_words():
-        cli_evaluate()
+    run(arguments)

@@ -17,10 +17,11 @@ from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
-from drsow_plugin.config import OPTIONS, SIDES, parse_pair
+from drsow_plugin.config.pair import OPTIONS, parse_pair
+from drsow_plugin.config.parse import parse_flag, parse_positive
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.values import parse_flag, parse_positive
+from drsow_plugin.records import SIDES
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report
@@ -82,7 +83,7 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     cache_folder(ours.get("cache_dir"))
 
     from drsow_plugin.annotate.annotator import Annotator
-    from drsow_plugin.data import first_rows, load_data
+    from drsow_plugin.data.loading import first_rows, load_data
 
     data = first_rows(
         load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA}), limit

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from drsow_plugin.bounded_yaml import load_yaml
-from drsow_plugin.config import SIDES
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.printable import printable
+from drsow_plugin.records import SIDES
 
 _OWNERS = {"": SIDES, "strong_": ("strong",), "weak_": ("weak",), "router_": ("router_model",)}
 _OFF = {"", "0", "false", "none"}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from drsow_plugin.broken import open_text, suffix_of
+from drsow_plugin.data.broken import open_text, suffix_of
 from drsow_plugin.errors import DataError, DrSoWError
 from drsow_plugin.printable import finite
 
@@ -37,7 +37,7 @@ def read_lines(name: str, options: dict[str, Any]) -> Iterator[bytes]:
 
     Args:
         name: ``-`` for the standard input, a file of lines, compressed or not, or what
-            :func:`~drsow_plugin.data.load_data` takes.
+            :func:`~drsow_plugin.data.loading.load_data` takes.
         options: Those of ``DATA``, which are taken out.
 
     Raises:
@@ -86,7 +86,7 @@ def _of_data(name: str, asked: dict[str, Any]) -> Iterator[bytes]:
     """Load a data set now, and return its rows as they are asked for, split after split."""
     import datasets
 
-    from drsow_plugin.data import load_data
+    from drsow_plugin.data.loading import load_data
 
     loaded = load_data([name], **{n.removeprefix("data_"): value for n, value in asked.items()})
     splits = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]

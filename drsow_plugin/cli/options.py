@@ -8,9 +8,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from drsow_plugin.annotate.options import Kind, Relabel, Select
-from drsow_plugin.config import SIDES
-from drsow_plugin.domains import DomainParts
-from drsow_plugin.model_config import SIDE_OPTIONS
+from drsow_plugin.config.model import SIDE_OPTIONS
+from drsow_plugin.records import SIDES, DomainParts
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from drsow_plugin.annotate.names import MANIFEST, REPORT, ROWS
-from drsow_plugin.annotate.place import Place, Write
+from drsow_plugin.annotate.outputs import Place, Write
 from drsow_plugin.cache import cache_folder, storage_errors, unfinished
+from drsow_plugin.config.parse import parse_flag
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.printable import finite
-from drsow_plugin.values import parse_flag
 
 if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report

@@ -12,17 +12,17 @@ import click
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, config_options, router_options
+from drsow_plugin.config.model import parse_model
+from drsow_plugin.config.routing import SHARED, RoutingConfig, RoutingOptions, parse_routing
 from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.model_config import parse_model
 from drsow_plugin.printable import json_line, printable
 from drsow_plugin.prompts import as_messages, as_preference
 from drsow_plugin.records import NO_DOMAIN, Route
-from drsow_plugin.routing_config import SHARED, RoutingConfig, RoutingOptions, parse_routing
 
 if TYPE_CHECKING:
-    from drsow_plugin.hookspecs import RouterInput
-    from drsow_plugin.plugins import Offer, Plugins
-    from drsow_plugin.routing import Routing
+    from drsow_plugin.routing.hookspecs import RouterInput
+    from drsow_plugin.routing.plugins import Offer, Plugins
+    from drsow_plugin.routing.routing import Routing
 
 _OF_CONDITIONING = {"domains", "domain_parts", "domain_side", "domain_shots"}
 VALID = frozenset((*RoutingOptions.__optional_keys__, *SHARED, *DATA, "strong")) - _OF_CONDITIONING
@@ -106,10 +106,10 @@ def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
 
 
 def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
-    from drsow_plugin.residency import Shared
-    from drsow_plugin.router_model import RouterModel
-    from drsow_plugin.routing import Routing
-    from drsow_plugin.sides import Batching
+    from drsow_plugin.models.language_model import Batching
+    from drsow_plugin.models.pool import Shared
+    from drsow_plugin.routing.router_model import RouterModel
+    from drsow_plugin.routing.routing import Routing
 
     config = parse_routing(options)
     if config.router is None:
@@ -124,7 +124,7 @@ def _open(options: dict[str, Any]) -> tuple[Routing, RoutingConfig]:
 
 
 def _read(lines: Iterable[bytes], config: RoutingConfig, routing: Routing) -> list[RouterInput]:
-    from drsow_plugin.hookspecs import RouterInput
+    from drsow_plugin.routing.hookspecs import RouterInput
 
     column = config.known_column
     inputs = []
@@ -205,14 +205,14 @@ def _echo(text: str) -> None:
 
 
 def _load(plugin: str | None) -> Plugins:
-    from drsow_plugin.plugins import Plugins
+    from drsow_plugin.routing.plugins import Plugins
 
     config = parse_routing({"router": "any", "plugin": plugin})
     return Plugins(config.plugin)
 
 
 def _routers(loaded: Plugins) -> dict[str, Offer]:
-    from drsow_plugin.hookspecs import RouterContext
+    from drsow_plugin.routing.hookspecs import RouterContext
 
     def no_model(prompts: object, responses: object) -> list[float | None]:
         raise ConfigError("There is no model here.")

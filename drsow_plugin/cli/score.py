@@ -14,14 +14,14 @@ from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, pair_options
-from drsow_plugin.config import OPTIONS
+from drsow_plugin.config.pair import OPTIONS
+from drsow_plugin.config.parse import parse_flag, parse_positive
+from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.printable import finite, json_line
 from drsow_plugin.records import BAD_ROW
-from drsow_plugin.routing_config import COLUMN
-from drsow_plugin.values import parse_flag, parse_positive
 
 if TYPE_CHECKING:
-    from drsow_plugin.reward import DrSoW
+    from drsow_plugin.scoring.drsow import DrSoW
 
 EXTRA = ("token_logprobs", "rows")
 SOME_FAILED = 3
@@ -61,8 +61,8 @@ def score(file: str, config: str | None, **given: Any) -> None:
     per_token = parse_flag("token_logprobs", options.pop("token_logprobs", False))
     lines = enumerate(read_lines(file, options), start=1)
 
-    from drsow_plugin.config import parse_pair
-    from drsow_plugin.reward import DrSoW
+    from drsow_plugin.config.pair import parse_pair
+    from drsow_plugin.scoring.drsow import DrSoW
 
     drsow = DrSoW.from_config(parse_pair(options))
     failed = total = 0

@@ -8,13 +8,13 @@ import sys
 import tempfile
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from drsow_plugin.errors import ConfigError, DrSoWError, unknown_name
+from drsow_plugin.harness.taskfiles import tasks_path
 from drsow_plugin.printable import printable
-from drsow_plugin.taskfiles import tasks_path
 
 _NOT_FOUND = "Tasks not found: "
 
@@ -55,6 +55,19 @@ def theirs_in_plain_words() -> Iterator[None]:
         if said.startswith(_NOT_FOUND):
             raise ConfigError(_unknown_tasks(said.removeprefix(_NOT_FOUND).split(", "))) from error
         raise ConfigError(f"lm-eval: {said}") from error
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run lm-eval's command; without arguments it shows its help.
+
+    Raises:
+        ConfigError: lm-eval refused its arguments.
+    """
+    from lm_eval.__main__ import cli_evaluate
+
+    sys.argv = ["lm_eval", *(arguments or ("--help",))]
+    with theirs_in_plain_words():
+        cli_evaluate()
 
 
 def _one_line(error: Exception) -> str:

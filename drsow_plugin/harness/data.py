@@ -13,11 +13,11 @@ from typing import Any
 
 import datasets
 
-from drsow_plugin.config import OPTIONS
-from drsow_plugin.data import load_data
+from drsow_plugin.config.pair import OPTIONS
+from drsow_plugin.data.loading import load_data
 from drsow_plugin.errors import DataError, HubError, unknown_name
+from drsow_plugin.harness.benchmarks.rewardbench import NO_ROWS, WEIGHTS
 from drsow_plugin.prompts import as_preference, unscored
-from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 

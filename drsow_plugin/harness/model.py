@@ -12,10 +12,11 @@ import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's o
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
-from drsow_plugin.config import parse_pair
+from drsow_plugin.config.pair import parse_pair
+from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.harness.context import ChatContext
-from drsow_plugin.harness.domains import DomainCounts
+from drsow_plugin.harness.domain_counts import DomainCounts
 from drsow_plugin.harness.requests import (
     check_distinct,
     known_domains,
@@ -25,8 +26,8 @@ from drsow_plugin.harness.requests import (
     use_own_table,
     with_strong,
 )
-from drsow_plugin.reward import DrSoW
-from drsow_plugin.routing_config import COLUMN
+from drsow_plugin.models.devices import has_cuda, torch_device
+from drsow_plugin.scoring.drsow import DrSoW
 
 if TYPE_CHECKING:
     import torch
@@ -99,14 +100,12 @@ class DrSoWLM(LM):
         return cls(**{**given, **arg_dict})
 
     def _place(self, device: str | None) -> str | None:
-        import torch
-
         if self._state is not None:
             self._device = self._state.device
             return str(self._state.device)
-        if device in ("cuda", "cuda:0") and not torch.cuda.is_available():
+        if device in ("cuda", "cuda:0") and not has_cuda():
             device = None  # lm-eval's default, which it gives on a machine without a GPU too
-        self._device = torch.device(device or "cpu")
+        self._device = torch_device(device or "cpu")
         return device
 
     def loglikelihood(
@@ -231,13 +230,12 @@ class DrSoWLM(LM):
         """Return the objects of all processes on process ``dst``, else ``None``."""
         if self._state is None:
             return [obj]
-        import torch
+        from accelerate.utils import gather_object
 
-        gathered: list[Any] | None = [None] * self.world_size if self.rank == dst else None
         counts, self._counts = self._counts, Counter()
         domains, self._domains = self._domains, DomainCounts()
-        torch.distributed.gather_object((obj, counts, domains), gathered, dst=dst)
-        if gathered is None:
+        gathered = gather_object([(obj, counts, domains)])
+        if self.rank != dst:
             return None
         for _, others, of_domains in gathered:
             self._counts.update(others)
@@ -261,10 +259,9 @@ def _launched_state() -> Any:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes < 2:
         return None
-    import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not has_cuda())
     if state.num_processes != processes:
         raise ConfigError(
             f"This is one of {processes} processes (WORLD_SIZE), of which accelerate sees "

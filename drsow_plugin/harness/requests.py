@@ -7,10 +7,10 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from drsow_plugin.config.routing import KNOWN, RoutingConfig
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
 from drsow_plugin.harness.data import DOMAINS
-from drsow_plugin.routing_config import KNOWN, RoutingConfig
 
 
 def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[str | None]:

@@ -16,11 +16,17 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from drsow_plugin.harness.benchmarks.rewardbench import (
+    NO_ROWS,
+    WEIGHTS,
+    Partial,
+    is_complete,
+    section_score,
+)
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
 from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import as_messages, is_prefill, join_system
-from drsow_plugin.rewardbench import NO_ROWS, WEIGHTS, Partial, is_complete, section_score
 
 logger = logging.getLogger(__name__)
 

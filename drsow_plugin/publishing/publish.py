@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.publishing import card, readme
-from drsow_plugin.publishing.places import without_places
+from drsow_plugin.publishing.redaction import without_places
 from drsow_plugin.publishing.repository import Repository, open_api
 from drsow_plugin.redaction import without_tokens
 
@@ -167,9 +167,9 @@ def check_target(repo_id: str, *, private: bool = True, token: str | None = None
 
 
 def _read_output(path: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
-    from drsow_plugin.annotate.place import Place
+    from drsow_plugin.annotate.outputs import Place
     from drsow_plugin.annotate.report import Report
-    from drsow_plugin.data import load_data, named_split
+    from drsow_plugin.data.loading import load_data, named_split
 
     place = Place.of(path)
     if not (path.is_file() if place.is_file else path.is_dir()):

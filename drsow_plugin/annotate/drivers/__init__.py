@@ -1,0 +1,1 @@
+"""Decide where shards of rows are scored."""

@@ -1,0 +1,230 @@
+"""From rewards to columns, in the shapes that TRL's trainers take: one class a kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from drsow_plugin.annotate.columns import (
+    COUNT,
+    FLAG,
+    MESSAGES,
+    NUMBER,
+    PARTIAL,
+    TEXT,
+    Column,
+    Schema,
+    conversation,
+    missing_rewards,
+    status_values,
+)
+from drsow_plugin.annotate.items import Item
+from drsow_plugin.annotate.labeller import Batch, Labeller, Row, raw_prompt, with_left_out
+from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.annotate.options import Kind, LabelConfig
+from drsow_plugin.annotate.selection import CLOSE, Choice, select_pair
+from drsow_plugin.records import Reward
+
+_TRAINED = ("prompt", "chosen", "rejected")  # as TRL's trainers name them
+
+
+class SingleLabeller(Labeller):
+    """One response a row."""
+
+    def _added(self) -> Schema:
+        return self.per_response
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+        reward = scored[0] if scored else None
+        values = {name: getattr(reward, name, None) for name in self.per_response}
+        problem = reward.reason if reward else None
+        return Row(values | status_values(item, problem, scored), values["reward"] is not None)
+
+
+class PairLabeller(Labeller):
+    """A chosen and a rejected response a row."""
+
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
+        """See :class:`Labeller`."""
+        super().__init__(layout, config, batch, types)
+        mixed = layout.prompt is not None and self.text_prompt != self.text_response
+        wanted = mixed if config.messages is None else config.messages
+        # Where all of it is messages already there is nothing to write.
+        self._rewrites = wanted and (self.text_response or self.text_prompt)
+        # What stands in several columns has to be written, as text where it is not rewritten.
+        composed = layout.label is not None or layout.input is not None
+        self._writes = self._rewrites or composed
+        plain = self.text_response and (self.text_prompt or layout.prompt is None)
+        self._text = plain and not self._rewrites
+        self._swaps = config.relabel == "swap"
+
+    def _added(self) -> Schema:
+        added: Schema = {}
+        for side in ("chosen", "rejected"):
+            for name, column in self.per_response.items():
+                added[f"{side}_{name}"] = Column(column.type, f"{side} response: {column.meaning}")
+        added["margin"] = Column(NUMBER, "reward of chosen minus reward of rejected, nats")
+        if self._swaps:
+            added["swapped"] = Column(FLAG, "whether chosen and rejected were exchanged")
+        return added
+
+    def _written(self) -> Schema:
+        if not self._writes:
+            return {}
+        shape = TEXT if self._text else MESSAGES
+        return {
+            "prompt": Column(shape, "the prompt"),
+            "chosen": Column(shape, "the preferred response"),
+            "rejected": Column(shape, "the other response"),
+        }
+
+    def renames(self) -> dict[str, str]:
+        """Return the columns of the pair that have other names than TRL's."""
+        if self._writes or self.config.keep_names:
+            return {}
+        return self._other_names()
+
+    def superseded(self) -> list[str]:
+        """Return those columns, where they are renamed or were rewritten under TRL's names."""
+        composed = self.layout.label is not None or self.layout.input is not None
+        return [] if self.config.keep_names or composed else list(self._other_names())
+
+    def _other_names(self) -> dict[str, str]:
+        named = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)
+        return {own: name for name, own in named if own is not None and own != name}
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+        chosen, rejected = scored or (None, None)
+        margin = None
+        if chosen and rejected and chosen.reward is not None and rejected.reward is not None:
+            margin = chosen.reward - rejected.reward
+        swapped = self._swaps and margin is not None and margin < 0
+        if swapped and margin is not None:
+            chosen, rejected, margin = rejected, chosen, -margin
+        named = {"chosen": chosen, "rejected": rejected}
+        values: dict[str, Any] = {
+            f"{side}_{name}": getattr(reward, name, None)
+            for side, reward in named.items()
+            for name in self.per_response
+        }
+        values["margin"] = margin
+        if self._swaps:
+            values["swapped"] = swapped
+        least = self.config.min_margin
+        is_close = margin is not None and margin < least and least > 0
+        problem = CLOSE if is_close else missing_rewards(named)
+        values |= status_values(item, problem, scored)
+        if self._writes:
+            values |= self._pair(item, given, swapped)
+        if self._rewrites:
+            values["notes"] = with_left_out(values["notes"], item)
+        usable = margin is not None and not is_close
+        return Row(values, usable, swapped and not self._writes)
+
+    def _pair(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
+        """Return prompt, chosen and rejected as they are written; of a bad row what there is."""
+        raw = [None if self.layout.label else given[name] for name in self.layout.responses]
+        texts = [value if isinstance(value, str) else None for value in raw]
+        prompt, responses = conversation(item.prompt, item.responses or texts)
+        written: dict[str, Any] = dict(zip(("chosen", "rejected"), responses, strict=True))
+        written["prompt"] = raw_prompt(given, self.layout) if item.problem else prompt
+        if self._text:
+            written = {name: turns and turns[-1]["content"] for name, turns in written.items()}
+        if swapped:
+            written["chosen"], written["rejected"] = written["rejected"], written["chosen"]
+        return written
+
+
+class CandidateLabeller(Labeller):
+    """A list of responses a row, of which two become a pair."""
+
+    def __init__(
+        self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+    ) -> None:
+        """See :class:`Labeller`."""
+        super().__init__(layout, config, batch, types)
+        self._messages = config.messages is not False or not self.text_prompt
+        self._writes_prompt = layout.prompt != "prompt" or self._messages
+
+    def _added(self) -> Schema:
+        return {
+            **{_plural(name): column.of_each() for name, column in self.per_response.items()},
+            "chosen_index": Column(COUNT, "position of the chosen response in the list"),
+            "rejected_index": Column(COUNT, "position of the rejected response in the list"),
+            # Under the plain name TRL's RewardTrainer would take it for the margin of its loss.
+            "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
+        }
+
+    def _written(self) -> Schema:
+        shape = MESSAGES if self._messages else TEXT
+        prompt = {"prompt": Column(shape, "the prompt")} if self._writes_prompt else {}
+        return prompt | {
+            "chosen": Column(shape, "the preferred response"),
+            "rejected": Column(shape, "the other response"),
+            "chosen_score": Column(NUMBER, "reward of the chosen response, nats"),
+            "rejected_score": Column(NUMBER, "reward of the rejected response, nats"),
+        }
+
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+        rewards = [reward.reward if reward else None for reward in scored]
+        choice = select_pair(item, rewards, self.config)
+        values: dict[str, Any] = {
+            _plural(name): [getattr(reward, name, None) for reward in scored]
+            for name in self.per_response
+        }
+        values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
+        values |= status_values(item, _problem(choice, scored), scored)
+        values |= self._pair(item, rewards, choice)
+        if item.problem and self._writes_prompt:
+            raw = given[str(self.layout.prompt)]
+            values["prompt"] = raw_prompt(given, self.layout) if self._messages else raw
+        if self._messages:
+            values["notes"] = with_left_out(values["notes"], item)
+        return Row(values, choice.chosen is not None)
+
+    def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
+        """Return the columns that TRL's trainers read."""
+        indices = (choice.chosen, choice.rejected)
+        texts = [None if i is None else item.responses[i] for i in indices]
+        chosen_score, rejected_score = (None if i is None else rewards[i] for i in indices)
+        prompt, responses = conversation(item.prompt, texts)
+        written: dict[str, Any] = dict(
+            zip(("chosen", "rejected"), responses if self._messages else texts, strict=True)
+        )
+        if self._writes_prompt:
+            text = item.prompt[0]["content"] if item.prompt else None
+            written["prompt"] = (prompt or None) if self._messages else text
+        written |= {"chosen_score": chosen_score, "rejected_score": rejected_score, "margin": None}
+        if chosen_score is not None and rejected_score is not None:
+            written["margin"] = chosen_score - rejected_score
+        return written
+
+
+def make_labeller(
+    layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
+) -> Labeller:
+    """Return the labeller for a data set; see :class:`Labeller`."""
+    kinds: dict[Kind, Callable[..., Labeller]] = {
+        "pairs": PairLabeller,
+        "candidates": CandidateLabeller,
+        "single": SingleLabeller,
+    }
+    return kinds[layout.kind](layout, config, batch, types)
+
+
+def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
+    """Return what is to be said of a row of candidates, if anything."""
+    missing = missing_rewards({f"response {i}": reward for i, reward in enumerate(scored)})
+    if choice.problem is None:
+        return f"{PARTIAL}: {missing}" if missing else None
+    if missing and not any(reward and reward.reward is not None for reward in scored):
+        return missing
+    return f"{choice.problem}: {missing}" if missing else choice.problem
+
+
+def _plural(name: str) -> str:
+    return name if name.endswith("s") else f"{name}s"

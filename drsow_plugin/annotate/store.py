@@ -1,0 +1,203 @@
+"""Finished work on disk: the rewards of some rows, by what they were made from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from drsow_plugin.annotate.items import Item, Rewards
+from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
+from drsow_plugin.errors import DataError, StorageError
+from drsow_plugin.hashing import text_sha256
+from drsow_plugin.printable import json_line
+from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Reduction, Reward
+from drsow_plugin.redaction import without_tokens
+from drsow_plugin.scoring.reward import reward as difference
+
+_TYPES: dict[str, pa.DataType] = {
+    "reward": pa.float64(),
+    "strong_logprob": pa.float64(),
+    "weak_logprob": pa.float64(),
+    "strong_tokens": pa.int64(),
+    "weak_tokens": pa.int64(),
+    "strong_truncated": pa.int64(),
+    "weak_truncated": pa.int64(),
+    "reason": pa.string(),
+    "notes": pa.list_(pa.string()),
+    "strong_token_logprobs": pa.list_(pa.float64()),
+    "weak_token_logprobs": pa.list_(pa.float64()),
+    "domain": pa.string(),
+    "domain_confidence": pa.float64(),
+}
+_TUPLES = ("notes", "strong_token_logprobs", "weak_token_logprobs")
+_SCHEMA = pa.schema(list(_TYPES.items()))
+_DIGEST = b"drsow.sha256"
+_ADVICE = (
+    "Make room, or name another folder with DRSOW_CACHE or cache_dir. What is finished is kept."
+)
+_log = logging.getLogger(__name__)
+
+
+class Shards:
+    """A folder with one file for each run of rows that was scored together.
+
+    A file is named by the hash of the rows' prompts and responses, and appears whole or not
+    at all, so that runs may be killed, repeated and share the folder. It holds a hash of what
+    is in it; one that does not fit is dropped, and its rows are scored again.
+
+    Attributes:
+        kept: How many such runs of rows were found there, or written.
+    """
+
+    def __init__(
+        self, folder: Path, reduction: Reduction, writing: Path | None, refused: str = ""
+    ) -> None:
+        """Set out with a folder; :func:`open_shards` is the way to one.
+
+        Args:
+            folder: The folder.
+            reduction: How the rewards are made from log-probs, by which they are checked.
+            writing: A folder in it for files that are not whole yet, or ``None`` where
+                nothing can be written.
+            refused: Why not.
+        """
+        self.folder = folder
+        self.writing = writing
+        self.kept = 0
+        self._reduction = reduction
+        self._refused = refused
+
+    def path(self, items: Sequence[Item]) -> Path:
+        """Return where the rewards of some rows lie."""
+        key = text_sha256("\n".join(item.content() for item in items))
+        return self.folder / f"{key}.parquet"
+
+    def load(self, items: Sequence[Item]) -> Rewards | None:
+        """Return the rewards of some rows, or ``None`` if they are not there, whole."""
+        path = self.path(items)
+        if not path.is_file():
+            return None
+        try:
+            flat = self._read(path)
+            if len(flat) != sum(len(_texts(item)) for item in items):
+                raise DataError(f"it holds {len(flat)} rewards")
+        except Exception as error:  # damaged bytes may make the reader raise anything
+            _log.warning("%s is damaged and scored again: %s", path, " ".join(str(error).split()))
+            with suppress(OSError):
+                path.unlink()
+            return None
+        self.kept += 1
+        found = iter(flat)
+        return [
+            [None if text is None else next(found) for text in item.responses] for item in items
+        ]
+
+    def describe(self, options: Mapping[str, Any]) -> None:
+        """Note, for ``drsow cache``, which pair these are the scores of."""
+        if self.writing is not None:
+            with suppress(OSError):  # where scores are missing too, it is told then
+                temporary = self.writing / PAIR
+                temporary.write_text(json_line(without_tokens(options)), encoding="utf-8")
+                temporary.replace(self.folder / PAIR)
+
+    def check_writable(self) -> None:
+        """Check, before rows are scored, that their rewards can be kept.
+
+        Raises:
+            StorageError: They cannot.
+        """
+        if self.writing is None:
+            raise StorageError(
+                f"Scores cannot be kept in {self.folder}: {self._refused}. {_ADVICE}"
+            )
+
+    def save(self, items: Sequence[Item], rewards: Rewards) -> None:
+        """Keep the rewards of some rows; not where memory ran out, which another time may not.
+
+        Raises:
+            StorageError: There is no room, or they cannot be written.
+        """
+        flat = [reward for scored in rewards for reward in scored if reward is not None]
+        if any((reward.reason or "").startswith(OUT_OF_MEMORY) for reward in flat):
+            return
+        self.check_writable()
+        path = self.path(items)
+        table = pa.Table.from_pylist(
+            [{name: getattr(reward, name) for name in _TYPES} for reward in flat], _SCHEMA
+        )
+        table = table.replace_schema_metadata({_DIGEST: _digest(path, table.to_pylist())})
+        with storage_errors(f"Scores cannot be kept in {self.folder}", _ADVICE):
+            handle, temporary = tempfile.mkstemp(dir=self.writing)
+            with os.fdopen(handle, "wb") as file:
+                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        self.kept += 1
+
+    def _read(self, path: Path) -> list[Reward]:
+        table = pq.read_table(path, page_checksum_verification=True)
+        if not table.schema.equals(_SCHEMA):
+            raise DataError("its columns are others")
+        rows = table.to_pylist()
+        if (table.schema.metadata or {}).get(_DIGEST) != _digest(path, rows):
+            raise DataError("its hash is another")
+        return [_reward(row, self._reduction) for row in rows]
+
+
+@contextmanager
+def open_shards(folder: Path, reduction: Reduction) -> Iterator[Shards]:
+    """Open, or make, a folder of finished work; where nothing can be written it is only read.
+
+    Args:
+        folder: The folder.
+        reduction: How the rewards are made from log-probs.
+    """
+    with ExitStack() as stack:
+        try:
+            shards = Shards(folder, reduction, stack.enter_context(unfinished(folder)))
+        except OSError as error:
+            shards = Shards(folder, reduction, None, reason(error))
+        yield shards
+
+
+def _texts(item: Item) -> list[str]:
+    return [text for text in item.responses if text is not None]
+
+
+def _digest(path: Path, rows: list[dict[str, Any]]) -> bytes:
+    """Return the hash of some rewards and of what they are the rewards of."""
+    return text_sha256(json.dumps([path.stem, rows])).encode()
+
+
+def _reward(row: dict[str, Any], reduction: Reduction) -> Reward:
+    """Return a reward as it was saved.
+
+    Raises:
+        DataError: It is not the difference of its log-probs, or missing without a reason.
+    """
+    for name in _TUPLES:
+        row[name] = None if row[name] is None else tuple(row[name])
+    if row["reward"] is None:
+        fits = row["reason"] is not None
+    else:
+        fits = math.isfinite(row["reward"]) and row["reward"] == difference(
+            _logprob(row, "strong"), _logprob(row, "weak"), reduction
+        )
+    if not fits:
+        raise DataError("a reward is not strong - weak")
+    return Reward(**row)
+
+
+def _logprob(row: Mapping[str, Any], side: str) -> LogProb:
+    return LogProb(row[f"{side}_logprob"], row[f"{side}_tokens"])

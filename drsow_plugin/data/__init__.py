@@ -1,0 +1,1 @@
+"""Loads data sets: from files, saved folders and the Hub."""

@@ -1,0 +1,139 @@
+"""How many tokens are computed at once."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+
+from drsow_plugin.engines.local.network import Network
+
+CPU_TOKENS = 2048
+GPU_TOKENS = 16384
+LEAST_TOKENS = 16
+_SHARE_OF_FREE = 0.5
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+class _Names(NamedTuple):
+    """What a version of control groups calls a limit, what is used, and what of it is cache."""
+
+    limit: str
+    used: str
+    cached: str
+
+
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = _Names("memory.max", "memory.current", "inactive_file")
+
+
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+
+
+class Budget:
+    """Most tokens and most rows at once; shrinks when memory runs out.
+
+    Attributes:
+        tokens: Most tokens at once.
+        rows: Most rows, or parts of rows, at once.
+    """
+
+    def __init__(self, tokens: int, rows: int | None = None) -> None:
+        """Set out with so many tokens and, unless ``None``, rows."""
+        self.tokens = tokens
+        self.rows = rows or sys.maxsize
+
+    def halve(self, used: int, least: int = LEAST_TOKENS) -> bool:
+        """Go on with half of what did not fit; tell whether that is possible."""
+        if used <= least:
+            return False
+        self.tokens = max(least, used // 2)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+
+
+def fitting_tokens(network: Network) -> int:
+    """Return how many tokens fit into half of the memory that is free, up to what is of use.
+
+    More than a few thousand tokens make a CPU no faster, nor more than some ten thousand a GPU.
+    """
+    most = CPU_TOKENS if network.device.type == "cpu" else GPU_TOKENS
+    free = free_memory(network.device)
+    if free is None:
+        return most
+    return max(LEAST_TOKENS, min(most, int(free * _SHARE_OF_FREE) // network.bytes_per_token))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device; ``None`` if it does not tell.
+
+    On a CPU no more than what is left of the control group's limit.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    if device.type != "cpu":
+        return None
+    return min(int(psutil.virtual_memory().available), _left_in_group())
+
+
+def _left_in_group() -> int:
+    """Return the bytes that are left of the limits of this process's control group, v1 or v2."""
+    left = [sys.maxsize]
+    for names, group in _groups():
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(_CGROUP):
+                break
+            left.append(_left_in(folder, names))
+    return min(left)
+
+
+def _groups() -> Iterator[tuple[_Names, Path]]:
+    """Yield where this process's limits stand; in a container also at the root of what it sees."""
+    yield _V2, _CGROUP
+    yield _V1, _CGROUP / "memory"
+    try:
+        lines = _MEMBERSHIP.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield _V2, _CGROUP / path.lstrip("/")
+        elif "memory" in controllers.split(","):
+            yield _V1, _CGROUP / "memory" / path.lstrip("/")
+
+
+def _left_in(folder: Path, names: _Names) -> int:
+    try:
+        limit = (folder / names.limit).read_text().strip()
+        used = int((folder / names.used).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        # Without a limit v1 has a huge number there.
+        return (
+            sys.maxsize
+            if limit == "max"
+            else max(0, int(limit) - used + int(stat.get(names.cached, "0")))
+        )
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def give_back(device: torch.device) -> None:
+    """Return freed memory to the system, which glibc would keep: more than is ever in use."""
+    if device.type == "cpu" and _trim is not None:
+        _trim(0)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error of torch's is a lack of memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

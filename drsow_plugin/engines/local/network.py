@@ -1,0 +1,295 @@
+"""A causal language model of transformers, split into its body and its head.
+
+The body turns token ids into hidden states; the head turns hidden states into logits. Split
+like this, the vocabulary projection runs only where a response token is predicted, and in
+chunks. The head is the model's own ``forward`` with its body replaced by given hidden states,
+so that soft-capping, logit scaling and whatever else a model does there is kept.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from drsow_plugin.engines.local import configuration
+from drsow_plugin.engines.local.attention import Packing, packed
+from drsow_plugin.engines.local.causality import check_causal, check_length
+from drsow_plugin.engines.local.noise import rounding
+from drsow_plugin.engines.local.scaling import Scaling, scaling_of
+from drsow_plugin.engines.local.tree import TokenTree
+from drsow_plugin.records import TokenPair
+
+logger = logging.getLogger(__name__)
+
+_LONG = 256  # tokens: four times what a Reformer attends to in whole
+
+
+class Network:
+    """One causal language model whose head is applied at chosen positions only."""
+
+    def __init__(self, model: Any) -> None:
+        """Wrap a model and check, on a probe, that body and head make its own logits.
+
+        Args:
+            model: A transformers causal language model in evaluation mode.
+
+        Raises:
+            ConfigError: It is not causal, or random.
+        """
+        self._model = model
+        for module in model.modules():
+            configuration.return_logits_only(getattr(module, "config", None))
+        for check in (check_causal, check_length):
+            check(
+                self.name,
+                lambda ids: model(input_ids=ids, use_cache=False).logits,
+                self.ordinary_ids(8),
+            )
+        self._body: Any = None
+        self._output_type: Any = None
+        self.splits = any(self._check(body) for body in _bodies(model))
+        if not self.splits:
+            logger.warning(
+                "%s: its head cannot be applied apart from its body; logits are computed at "
+                "every position, which takes more memory.",
+                type(model).__name__,
+            )
+        self._head_is_linear = self._check_linear_head()
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go in; for offloaded weights, where they are brought to."""
+        hook = getattr(self.embeddings, "_hf_hook", None)
+        execution = getattr(hook, "execution_device", None)
+        return torch.device(self.embeddings.weight.device if execution is None else execution)
+
+    @property
+    def embeddings(self) -> Any:
+        """What turns token ids into what the first layer is given, a module."""
+        return self._model.get_input_embeddings()
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries in the vocabulary projection."""
+        return int(self._model.config.get_text_config().vocab_size)
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of right-padded rows.
+
+        No attention mask is given: attention is causal, so what stands right of a token,
+        padding included, does not reach it.
+
+        Args:
+            ids: Token ids, (rows, length).
+
+        Returns:
+            (rows, length, hidden size), in the model's dtype; where the model cannot be
+            split, its logits, (rows, length, vocabulary).
+        """
+        if self.scaling.by_length and ids.shape[1] > (self.scaling.long_from or 0):
+            # After a longer row its factors would stay; after a short one they start anew.
+            self._model(input_ids=ids[:1, :1], use_cache=False)
+        if not self.splits:
+            return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
+        return self._body(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    def hidden_of_tree(self, packing: Packing) -> torch.Tensor:
+        """Return the hidden states of a chunk of a tree of rows.
+
+        Args:
+            packing: The chunk; the keys and values that the next one needs are left in it.
+
+        Returns:
+            (tokens, hidden size), in the model's dtype.
+
+        Raises:
+            UnshareableError: The model attends in a way that a tree cannot follow.
+        """
+        packing.masks = self.masks.made
+        return self._attended(packing)
+
+    @cached_property
+    def masks(self) -> Packing:
+        """A row on its way through the body, from which the body's masks are known."""
+        ids = torch.cat([self._all_kinds, self.ordinary_ids(20)], dim=1)
+        first, *others = ids[0].tolist()
+        row = TokenPair((first,), tuple(others))
+        packing = Packing(TokenTree([row]).chunk(len(row)), _unattended, kept=())
+        self._attended(packing)
+        return packing
+
+    @torch.inference_mode()
+    def _attended(self, packing: Packing) -> torch.Tensor:
+        chunk = packing.chunk
+        ids, positions = (
+            torch.from_numpy(x).unsqueeze(0).to(self.device) for x in (chunk.ids, chunk.positions)
+        )
+        with packed(self._model, packing):
+            output = self._body(input_ids=ids, position_ids=positions, use_cache=False)
+        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def check_long_rows(self) -> None:
+        """Try on a longer row what was tried on a short one when the model was wrapped.
+
+        Some models attend in another way to rows longer than a few dozen tokens.
+
+        Raises:
+            ConfigError: It is not causal, or random.
+        """
+        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        length = min(_LONG, (limit or 2 * _LONG) // 2)
+        check_causal(self.name, self.hidden, self.ordinary_ids(length))
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the body may be told the position of each token."""
+        parameters = inspect.signature(self._body.forward).parameters.values()
+        return any(p.name == "position_ids" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers, by the configuration."""
+        return int(getattr(self._model.config.get_text_config(), "num_hidden_layers", 1))
+
+    @property
+    def windows(self) -> list[int]:
+        """Lengths from which on the model, by its configuration, may not see a whole row."""
+        return configuration.windows(self._model.config)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Most tokens at once that the model treats all alike; ``None`` for any number."""
+        return configuration.most_tokens(self._model.config)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """A bound of the memory for one token on its way through a layer, from the sizes."""
+        hidden = int(self.embeddings.weight.shape[-1])
+        wide = configuration.widest(self._model.config) or 4 * hidden
+        # In the layer's dtype: its gate, its product and its result beside queries, keys, values
+        # and residuals; in float32: the normalisation.
+        layer = self.dtype.itemsize * (4 * wide + 10 * hidden) + 4 * 3 * hidden
+        return layer if self.splits else max(layer, 8 * self.vocab_size)
+
+    @property
+    def name(self) -> str:
+        """Class of the model."""
+        return type(self._model).__name__
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the hidden states."""
+        return self.embeddings.weight.dtype  # type: ignore[no-any-return]
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (positions, vocabulary), of hidden states, (positions, size)."""
+        if not self.splits:
+            return hidden
+        with self._given(hidden.unsqueeze(0)):
+            positions = torch.zeros(1, len(hidden), dtype=torch.long, device=self.device)
+            return self._model(input_ids=positions, use_cache=False).logits[0]  # type: ignore[no-any-return]
+
+    @property
+    def linear_head(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Weight, (vocabulary, hidden size), and bias of a head that is just a linear layer.
+
+        ``None`` for any other, such as one that an adapter, soft-capping or quantisation changes.
+        """
+        if not self._head_is_linear:
+            return None
+        head = self._model.get_output_embeddings()
+        return (head.weight, head.bias) if type(head) is torch.nn.Linear else None
+
+    @torch.inference_mode()
+    def _check_linear_head(self) -> bool:
+        """Compare the logits of a few hidden states with the product of the head's weight."""
+        head = getattr(self._model, "get_output_embeddings", lambda: None)()
+        if not self.splits or type(head) is not torch.nn.Linear or hasattr(head, "_hf_hook"):
+            return False
+        hidden = self.hidden(self.ordinary_ids(8))[0].to(head.weight.device)
+        if hidden.dtype != head.weight.dtype or hidden.shape[-1] != head.weight.shape[-1]:
+            return False
+        logits = self.logits(hidden).to(hidden.device)
+        product = torch.nn.functional.linear(hidden, head.weight, head.bias).to(logits.dtype)
+        return torch.equal(product, logits)  # the same product, or something was done to it
+
+    @contextmanager
+    def _given(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Make the body answer with given hidden states."""
+        own = self._body.__dict__.get("forward")
+        self._body.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
+        try:
+            yield
+        finally:
+            if own is None:
+                del self._body.forward
+            else:
+                self._body.forward = own
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the model stretches the positions of long rows."""
+        return scaling_of(self._model.config.get_text_config())
+
+    def ordinary_ids(self, number: int) -> torch.Tensor:
+        """Return ascending token ids with nothing special about them, (1, number)."""
+        ids = configuration.ordinary_ids(self._model.config, self._num_ids, number)
+        return torch.tensor([ids], device=self.device)
+
+    @property
+    def _num_ids(self) -> int:
+        return min(self.vocab_size, len(self.embeddings.weight))
+
+    @torch.inference_mode()
+    def _check(self, body: Any) -> bool:
+        """Compare a body and the head, joined, with the model as it is, on a few tokens."""
+        self._body, self.splits = body, True
+        ids = self._all_kinds
+        whole = self._model(input_ids=ids, use_cache=False).logits[0]
+        try:
+            output = self._body(input_ids=ids, use_cache=False)
+            self._output_type = type(output)
+            joined = self.logits(output.last_hidden_state[0])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # a part of a model, run in a way it was not written for
+            return False
+        return joined.shape == whole.shape and bool((joined - whole).abs().max() <= rounding(whole))
+
+    @cached_property
+    def _all_kinds(self) -> torch.Tensor:
+        """Token ids of which some are special, unless the model fails on these, (1, tokens)."""
+        ids = self.ordinary_ids(8)
+        special = [i for i in configuration.special_ids(self._model.config) if i < self._num_ids]
+        both = torch.cat([ids, ids.new_tensor([special])], dim=1)
+        try:
+            self._model(input_ids=both, use_cache=False)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # such as a picture's id without a picture
+            return ids
+        return both
+
+
+def _unattended(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Attend to nothing; see :data:`~drsow_plugin.engines.local.attention.Kernel`."""
+    return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
+
+
+def _bodies(model: Any) -> Iterator[Any]:
+    """Yield what may be the body of a model, outermost first.
+
+    A model that reads pictures too replaces their ids outside of the part that reads text.
+    """
+    seen = {id(model)}
+    named = (model.base_model, getattr(model, "get_decoder", lambda: model)())
+    for body in (*named, *model.modules()):
+        if id(body) not in seen and "input_ids" in inspect.signature(body.forward).parameters:
+            seen.add(id(body))
+            yield body

@@ -1,0 +1,1 @@
+"""Preference benchmarks, one file each."""

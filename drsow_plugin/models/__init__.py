@@ -1,0 +1,1 @@
+"""One model, opened: its tokenizer, its template, and what computes its log-probs."""

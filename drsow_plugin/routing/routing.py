@@ -1,0 +1,194 @@
+"""Sends prompts to domains, and conditions conversations on them: the one place that does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+from drsow_plugin.config.routing import COLUMN, RoutingConfig
+from drsow_plugin.errors import ConfigError, DrSoWError, PluginError, unknown_name
+from drsow_plugin.records import Message, Prompt, Route, SideName
+from drsow_plugin.routing.domains import Domain, condition
+from drsow_plugin.routing.hookspecs import Router, RouterContext, RouterInput
+from drsow_plugin.routing.plugins import Offer, Plugins
+
+LogProbs = Callable[[Sequence[Prompt], Sequence[str]], list[float | None]]
+
+
+class Routing:
+    """The router and the domains that are in force."""
+
+    def __init__(
+        self, config: RoutingConfig, logprobs: LogProbs, plugins: Plugins | None = None
+    ) -> None:
+        """Load the plugins and find the router and the domains by name.
+
+        Args:
+            config: What was asked for.
+            logprobs: Asks the router's model; see :class:`RouterContext`.
+            plugins: Loaded plugins; ``None`` loads the installed and the named ones.
+
+        Raises:
+            ConfigError: There is no such router or domain, or a router is needed.
+            PluginError: A plugin cannot be used.
+        """
+        self.config = config
+        self.plugins = plugins or Plugins(config.plugin)
+        self.domains: dict[str, Domain] = {
+            name: offer.value for name, offer in self.plugins.domains.items()
+        }
+        for name in config.domains or ():
+            if name not in self.domains:
+                raise ConfigError(unknown_name("domain", name, self.domains))
+        self._on = set(config.domains or self.domains)
+        self._fixed: str | None = None
+        self._offer: Offer | None = None
+        if config.router is None:
+            self._fixed = _only_domain(config)
+        else:
+            context = RouterContext(dict(self.domains), logprobs, config.router_confidence)
+            routers = self.plugins.routers(context)
+            if config.router not in routers:
+                raise ConfigError(unknown_name("router", config.router, routers))
+            self._offer = routers[config.router]
+
+    @property
+    def uses_known(self) -> bool:
+        """Whether routes depend on what the data names, not on the prompts alone."""
+        return self._offer is not None and bool(self._offer.value.uses_known)
+
+    def problem_with(self, known: str | None) -> str | None:
+        """Return why the router cannot go by what the data names, or ``None`` if it can."""
+        if not isinstance(known, str | None):
+            return f"domains are names or None, got {known!r:.80}."
+        if self.config.router != COLUMN or not known or known in self.domains:
+            return None
+        return unknown_name("domain", known, self.domains)
+
+    def route(self, inputs: Sequence[RouterInput]) -> list[Route]:
+        """Return where each prompt goes; the same prompt is asked about once.
+
+        Raises:
+            PluginError: The router raised, gave another number of answers than it was asked
+                for, or named a domain that is not loaded.
+        """
+        if self._offer is None:
+            return [Route(self._fixed)] * len(inputs)
+        if not self.uses_known:
+            inputs = [RouterInput(given.messages) for given in inputs]
+        keys = [_key(given) for given in inputs]
+        distinct = dict(zip(keys, inputs, strict=True))
+        if not distinct:
+            return []
+        answers = self._ask(self._offer, list(distinct.values()))
+        found = dict(zip(distinct, answers, strict=True))
+        return [found[key] for key in keys]
+
+    def _ask(self, offer: Offer, inputs: Sequence[RouterInput]) -> list[Route]:
+        router: Router = offer.value
+        name = f"The router {router.name!r} of the plugin {offer.plugin.name!r}"
+        name += f" ({offer.plugin.source})"
+        try:
+            answers = router.route(inputs)
+            if isinstance(answers, (str, Mapping)):
+                raise TypeError(f"it returned a {type(answers).__name__} instead of a list")
+            answers = list(answers)
+        except DrSoWError as error:
+            raise PluginError(f"{name}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{name} failed: {type(error).__name__}: {error}") from error
+        if len(answers) != len(inputs):
+            raise PluginError(
+                f"{name} gave {len(answers)} answers to {len(inputs)} prompts. It is to return "
+                "one for each."
+            )
+        return [self._checked(name, answer) for answer in answers]
+
+    def _checked(self, name: str, answer: object) -> Route:
+        route = answer if isinstance(answer, Route) else Route(answer)  # type: ignore[arg-type]
+        confidence = route.confidence
+        if confidence is not None:
+            if not isinstance(confidence, Real) or not 0 <= float(confidence) <= 1:
+                raise PluginError(f"{name} gave {confidence!r} as a confidence; it is from 0 to 1.")
+            route = replace(route, confidence=float(confidence))
+        if not isinstance(route.note, str):
+            raise PluginError(f"{name} gave {route.note!r:.80} as a note; it is a text.")
+        if route.domain is None:
+            return route
+        if not isinstance(route.domain, str):
+            raise PluginError(
+                f"{name} answered with a {type(route.domain).__name__}. It is to return the name "
+                "of a domain, None or a Route for each prompt."
+            )
+        if route.domain not in self.domains:
+            raise PluginError(f"{name}: {unknown_name('domain', route.domain, self.domains)}")
+        return route
+
+    def conditioned(
+        self, messages: Sequence[Message], route: Route, side: SideName
+    ) -> list[Message]:
+        """Return a conversation as a side's model is to read it; see :func:`condition`."""
+        if route.domain not in self._on or route.domain is None:
+            return list(messages)
+        domain = self.domains[route.domain]
+        if side == "weak" and (self.config.domain_side or domain.side) == "strong":
+            return list(messages)
+        parts, shots = self.config.domain_parts, self.config.domain_shots
+        return condition(messages, domain, parts=parts, shots=shots)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the router, the domains and where they came from, as plain values."""
+        on = sorted(self._on)
+        return {
+            "router": self._offer and self._offer.value.name,
+            "plugin": self._offer and self._offer.plugin.describe(),
+            "router_confidence": self.config.router_confidence,
+            "domain_parts": self.config.domain_parts,
+            "domain_side": self.config.domain_side,
+            "domain_shots": self.config.domain_shots,
+            "domains": [
+                {
+                    **self.domains[name].describe(),
+                    "parts": self.config.domain_parts or self.domains[name].parts,
+                    "side": self.config.domain_side or self.domains[name].side,
+                    "shots": self.config.domain_shots or self.domains[name].shots,
+                    "plugin": self.plugins.domains[name].plugin.describe(),
+                }
+                for name in on
+            ],
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that decides a route and what it does, but for the router's model."""
+        plugin = dict((self._offer and self._offer.plugin.describe()) or {})
+        if not plugin.get("origin"):
+            plugin.pop("name", None)  # a file counts by what is in it, wherever it lies
+        return {
+            **self.describe(),
+            "plugin": plugin,
+            "domains": {
+                name: domain.describe()
+                for name, domain in sorted(self.domains.items())
+                if self._fixed in (None, name)  # a router may look at all of them
+            },
+            "on": sorted(self._on),
+        }
+
+
+def _only_domain(config: RoutingConfig) -> str:
+    """Return the domain of every prompt, where there is no router."""
+    names = config.domains or ()
+    if len(names) != 1:
+        raise ConfigError(
+            "Which prompt belongs to which domain? Give router=…, such as router=keyword, or "
+            f"one domain for all prompts, such as domains={names[0] if names else 'safety'}."
+        )
+    return names[0]
+
+
+def _key(given: RouterInput) -> str:
+    messages = [dict(message) for message in given.messages]
+    return json.dumps([messages, given.known], sort_keys=True, default=str)

@@ -1,0 +1,267 @@
+"""The reward: the log density ratio of a strong over a weak model (arXiv 2411.02481)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, get_args
+
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+from drsow_plugin.config.model import ModelConfig
+from drsow_plugin.config.pair import PairConfig, PairOptions, as_options, parse_pair
+from drsow_plugin.config.parse import call_text
+from drsow_plugin.errors import (
+    ConfigError,
+    unknown_name,
+)
+from drsow_plugin.hashing import text_sha256
+from drsow_plugin.models.devices import torch_version
+from drsow_plugin.progress import token_progress
+from drsow_plugin.records import (
+    SIDES,
+    Prompt,
+    Reward,
+    Scoring,
+    SideName,
+)
+from drsow_plugin.scoring.passes import Work, scored
+from drsow_plugin.scoring.reward import close_calls, refined
+from drsow_plugin.scoring.rows import OnError, Reader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from drsow_plugin.models.language_model import Side
+    from drsow_plugin.models.pool import Shared
+    from drsow_plugin.routing.router_model import RouterModel
+    from drsow_plugin.routing.routing import Routing
+
+VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
+
+SCORING_VERSION = 2
+"""Raised whenever the same input and options would give another reward."""
+
+
+class DrSoW:
+    """A reward model made of a strong and a weak causal language model, with no training.
+
+    Tokenizers and templates are read and checked at once; weights are loaded on first use.
+
+    Attributes:
+        config: The configuration in force.
+    """
+
+    def __init__(
+        self,
+        strong: str | PreTrainedModel,
+        weak: str | PreTrainedModel,
+        **options: Unpack[PairOptions],
+    ) -> None:
+        """Open a pair of models.
+
+        Args:
+            strong: The better-aligned model: a Hub id, a local folder, a ``.gguf`` file,
+                ``demo``, or a causal language model of transformers, which is used as it is
+                and left so, together with ``strong_tokenizer``.
+            weak: The less-aligned model.
+            **options: ``reduction``, ``end_of_turn``, ``overflow``, ``max_length``,
+                ``refine``, ``control_tokens``, ``batch_tokens``, ``batch_size``, and
+                ``strong_…`` / ``weak_…`` (or for both sides without the prefix) ``revision``,
+                ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``quantization``,
+                ``adapter``, ``adapter_revision``, ``template``, ``template_args``,
+                ``template_date``, ``tokenizer``, ``trust_remote_code``;
+                see :class:`~drsow_plugin.Scoring`, :class:`~drsow_plugin.ModelConfig` and
+                :class:`~drsow_plugin.PairConfig`; and those of routing, such as ``router``;
+                see :class:`~drsow_plugin.config.routing.RoutingConfig`.
+
+        Raises:
+            ConfigError: An option or a model is wrong.
+        """
+        self._open(parse_pair({"strong": strong, "weak": weak, **options}))
+
+    @classmethod
+    def from_config(cls, config: PairConfig) -> DrSoW:
+        """Open a pair of models from a configuration that is parsed already."""
+        drsow = cls.__new__(cls)
+        drsow._open(config)
+        return drsow
+
+    def _open(self, config: PairConfig) -> None:
+        from drsow_plugin.models.pool import Shared
+        from drsow_plugin.scoring.pair import open_exact_sides, open_sides
+
+        self.config = config
+        shared = Shared()
+        self._sides: dict[SideName, Side] = open_sides(config, shared)
+        self._router_model: RouterModel | None = None
+        self._routing: Routing | None = None
+        if config.routing.is_on:
+            self._open_routing(config, shared)
+        self._reader = Reader(self._sides, self._routing)
+        self._exact_sides: dict[SideName, Side] = {}
+        if config.scoring.refine:
+            self._exact_sides = open_exact_sides(config, shared, self._sides)
+
+    def _open_routing(self, config: PairConfig, shared: Shared) -> None:
+        from drsow_plugin.models.language_model import Batching
+        from drsow_plugin.routing.router_model import RouterModel
+        from drsow_plugin.routing.routing import Routing
+
+        batching = Batching(config.batch_tokens, config.batch_size)
+        named = config.routing.router_model
+        if isinstance(named, ModelConfig):
+            self._router_model = model = RouterModel(named, shared, batching)
+            _ = model.side  # what is wrong with it shows now
+        else:
+            model = RouterModel(getattr(config, named), shared, batching)
+        self._routing = Routing(config.routing, model.logprobs)
+
+    def __repr__(self) -> str:
+        return call_text("DrSoW", as_options(self.config))
+
+    @property
+    def scoring(self) -> Scoring:
+        """The policies in force."""
+        return self.config.scoring
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        *,
+        domains: Sequence[str | None] | None = None,
+        on_error: OnError = "raise",
+        token_logprobs: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Reward]:
+        """Score responses to prompts.
+
+        Args:
+            prompts: One for each response; a string is a single user turn. Where the last
+                message is the assistant's, the response continues it.
+            responses: Scored as given; never stripped, never cut.
+            domains: For each prompt the domain that the data names for it, or ``None``: what
+                the router ``column`` goes by. Only for a pair with ``router=``.
+            on_error: ``raise`` stops at the first row that cannot be scored; ``null`` gives
+                such rows no reward and a reason.
+            token_logprobs: Whether to return the log-prob of each response token too.
+            progress: Called with the tokens just dealt with and the tokens of this call, of
+                both sides and prompts included; ``None`` shows a bar on stderr when scoring
+                takes a while.
+
+        Returns:
+            One reward for each row, in order. A row's reward does not depend on the other
+            rows beyond rounding.
+
+        Raises:
+            DataError: A row is not what it should be, or too long (``overflow="error"``).
+            NonFiniteError: A log-prob came out as NaN or infinite; names the row.
+            EngineError: A model failed, or its files were changed since the pair was opened.
+            PluginError: The router failed.
+        """
+        if on_error not in get_args(OnError):
+            raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
+        rows = self._reader.read(prompts, responses, domains, on_error)
+        usable = [index for index, row in enumerate(rows) if row.is_usable]
+        strict = on_error == "raise"
+        total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
+        with token_progress(progress, total) as advance:
+            work = Work(self._sides, advance, token_logprobs, strict)
+            rewards = scored(rows, usable, self.scoring, work)
+        close = close_calls(rows, rewards, self.scoring.refine) if self._exact_sides else []
+        if close:
+            work = Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
+            again = scored(rows, close, self.scoring, work)
+            for index in close:
+                rewards[index] = refined(rewards[index], again[index])
+        self.check_files()
+        return rewards
+
+    def check_files(self) -> None:
+        """Check that the models' files are those that were there when the pair was opened.
+
+        :meth:`score` does so before it returns. Sizes and times of the files decide, and
+        hashes where these cannot.
+
+        Raises:
+            EngineError: A file was changed, removed or added.
+        """
+        sides = [*self._sides.values(), *self._exact_sides.values()]
+        if self._router_model is not None:
+            sides.append(self._router_model.side)
+        for side in sides:
+            side.check_files()
+
+    @property
+    def uses_known_domains(self) -> bool:
+        """Whether a reward depends on the ``domains`` given with a prompt."""
+        return self._routing is not None and self._routing.uses_known
+
+    @property
+    def devices(self) -> dict[SideName, str]:
+        """Where each side's weights go."""
+        return {name: side.device for name, side in self._sides.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return all that identifies the rewards, as plain values for a results file.
+
+        Loads no weights. Local weights are hashed, which takes seconds a gigabyte once.
+        """
+        routing = None if self._routing is None else self._routing.describe()
+        if routing is not None:
+            named = self.config.routing.router_model
+            model = self._router_model
+            routing["router_model"] = model.side.describe() if model else named
+        return {
+            **({"routing": routing} if routing else {}),
+            "strong": self._sides["strong"].describe(),
+            "weak": self._sides["weak"].describe(),
+            "scoring": asdict(self.scoring),
+            "scoring_version": SCORING_VERSION,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch_version(),
+                **{name: metadata.version(name) for name in VERSIONED},
+            },
+        }
+
+    def describe_template(self) -> str:
+        """Return the source of the strong model's chat template; empty for a plain LM."""
+        return self._sides["strong"].template or ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything that changes a reward: weights, templates, policies, routing.
+
+        Local files count by what is in them, wherever they lie; a Hub model by its commit.
+        """
+        identity: dict[str, Any] = {
+            **{str(name): side.fingerprint() for name, side in self._sides.items()},
+            "scoring": asdict(self.scoring),
+            "scoring_version": SCORING_VERSION,
+        }
+        if self._routing is not None:
+            model = self._router_model
+            identity["routing"] = self._routing.fingerprint()
+            identity["router_model"] = (
+                model.side.fingerprint() if model else self.config.routing.router_model
+            )
+        return text_sha256(json.dumps(identity, sort_keys=True))
+
+    @property
+    def pinned_config(self) -> PairConfig:
+        """The configuration with each Hub model's revision replaced by the commit in use."""
+        pinned = {name: side.pinned_config for name, side in self._sides.items()}
+        routing = self.config.routing
+        if self._router_model is not None:
+            routing = replace(routing, router_model=self._router_model.side.pinned_config)
+        return replace(self.config, strong=pinned["strong"], weak=pinned["weak"], routing=routing)

@@ -1,0 +1,1 @@
+"""Conversations to token ids: chat templates, control tokens, and the length limit."""

@@ -1,0 +1,273 @@
+"""A chat template and what is known of it: what it writes around a response, and its roles."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from drsow_plugin.errors import ConfigError, TemplateError
+from drsow_plugin.prompts import REASONING, is_prefill
+from drsow_plugin.records import Message
+from drsow_plugin.tokens.sandbox import BoundedTemplate
+from drsow_plugin.tokens.turns import SYSTEM_MERGED, merge_system, refusal, said
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROMPT, RESPONSE = "What is asked?", "drsow-probe-response"
+_TURN: list[Message] = [{"role": "user", "content": PROMPT}]
+_REASONED = f"<think>\ndrsow-probe-thought\n</think>\n\n{RESPONSE}"
+
+_GIVEN = {"messages", "add_generation_prompt"}
+_SWITCH = """such as template_args='{"enable_thinking": false}'"""
+
+
+class ChatTemplate:
+    """Renders conversations with one template.
+
+    Attributes:
+        glue: White space between the generation prompt and a response.
+        closing: What the template writes after a response.
+        turns: What it renders of a prompt, and of a conversation that goes on.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        source: str,
+        args: Mapping[str, Any],
+        date: datetime.date,
+    ) -> None:
+        """Probe the template.
+
+        Args:
+            tokenizer: The side's tokenizer.
+            source: Jinja source.
+            args: Variables of the template.
+            date: What it takes for today.
+
+        Raises:
+            ConfigError: It cannot render one user turn and a response, does not read one of
+                the variables, or does not write a response where its generation prompt ends.
+        """
+        self._tokenizer = tokenizer
+        self._source = source
+        self._args = args
+        self.date = date
+        self._sandboxed = _compiled(tokenizer, source, date)
+        self._check_args()
+        prompt, before, self.closing = self._probe(RESPONSE)
+        self.glue = _between(prompt, before)
+        if _differ(prompt, before) and not (args and self._takes_reasoning()):
+            raise ConfigError(_misplaced(prompt, before))
+        self.turns = self._probe_turns(prompt)
+        self._takes_system = self._probe_system()
+
+    def prompt(
+        self, messages: Sequence[Message], where: str
+    ) -> tuple[list[Message], tuple[str, ...]]:
+        """Return a prompt's messages as the template takes them, and notes.
+
+        Raises:
+            TemplateError: There is a system message, no role and no turn for it.
+        """
+        if messages and messages[0]["role"] == "system" and not self._takes_system:
+            return merge_system(messages, where), (SYSTEM_MERGED,)
+        return list(messages), ()
+
+    def render_prompt(self, messages: Sequence[Message], where: str) -> str:
+        """Render a prompt up to where the response begins.
+
+        A last message of the assistant's is what a response begins with: it stands behind the
+        generation prompt as it is, whatever the template does to finished turns.
+
+        Raises:
+            TemplateError: The template refuses the conversation.
+        """
+        try:
+            if is_prefill(messages):
+                begun = messages[-1].get("content") or ""
+                return self._render(messages[:-1], prompt=True) + self.glue + begun
+            return self._render(messages, prompt=True)
+        except Exception as error:  # whatever a template, which is a program, runs into
+            raise TemplateError(refusal(where, error)) from error
+
+    def keeps(self, messages: Sequence[Message], text: str, response: str, where: str) -> bool:
+        """Tell whether the template, given the finished conversation, keeps it as scored.
+
+        Args:
+            messages: The prompt, as :meth:`prompt` returned it.
+            text: The prompt, rendered.
+            response: What is to follow.
+            where: How to name the row in an error.
+
+        Raises:
+            TemplateError: It writes something between the prompt and this response.
+        """
+        answer = {"role": "assistant", "content": response}
+        try:
+            full = self._render([*messages, answer], prompt=False)
+        except Exception:  # as above; the prompt alone was rendered
+            return False
+        if full.startswith(text + self.glue + response):
+            return True
+        between, found, _ = full.removeprefix(text).partition(response)
+        if full.startswith(text) and response.strip() and found and between.strip():
+            raise TemplateError(
+                f"{where}: between the prompt and this response the template writes "
+                f"{between!r:.60}. {_advice()}"
+            )
+        return False
+
+    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
+        if self._sandboxed is None:
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self._source,
+                tokenize=False,
+                add_generation_prompt=prompt,
+                **self._args,
+            )
+            return str(rendered)
+        return self._sandboxed.render(
+            {
+                "messages": [_plain(message) for message in messages],
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": prompt,
+                **self._tokenizer.special_tokens_map,
+                **self._args,
+            }
+        )
+
+    @property
+    def writes_date(self) -> bool:
+        """Whether it asks for the date."""
+        return self._sandboxed is not None and self._sandboxed.asks_date
+
+    def _check_args(self) -> None:
+        read = self._sandboxed.variables if self._sandboxed else self._args
+        for name in self._args:
+            if name not in read:
+                names = ", ".join(sorted(set(read) - _GIVEN)) or "none"
+                raise ConfigError(
+                    f"template_args: the chat template reads no variable {name!r}; it reads "
+                    f"{names}."
+                )
+
+    def _probe(self, response: str) -> tuple[str, str, str]:
+        """Return a rendered prompt, and what the finished conversation has around a response."""
+        try:
+            prompt = self._render(_TURN, prompt=True)
+            answer = {"role": "assistant", "content": response}
+            full = self._render([*_TURN, answer], prompt=False)
+        except Exception as error:  # as above
+            raise ConfigError(
+                f"The chat template cannot render a user turn and a response: {said(error)}. "
+                "Check the template, or use template=none."
+            ) from error
+        before, found, after = full.rpartition(response)
+        if not found:
+            raise ConfigError(
+                "The chat template leaves the assistant's message out. Give another template."
+            )
+        return prompt, before, after
+
+    def _takes_reasoning(self) -> bool:
+        """Tell whether a response that begins with its reasoning stands where it is scored."""
+        try:
+            prompt, before, _ = self._probe(_REASONED)
+        except ConfigError:
+            return False
+        return not _differ(prompt, before)
+
+    def _probe_turns(self, prompt: str) -> tuple[str, ...]:
+        answer = {"role": "assistant", "content": RESPONSE}
+        try:
+            return prompt, self._render([*_TURN, answer, *_TURN], prompt=False)
+        except Exception:  # as above; a template for one turn
+            return ()
+
+    def _probe_system(self) -> bool:
+        try:
+            system = {"role": "system", "content": RESPONSE}
+            return RESPONSE in self._render([system, *_TURN], prompt=True)
+        except Exception:  # as above; a template without a system role
+            return False
+
+
+def _compiled(
+    tokenizer: PreTrainedTokenizerBase, source: str, date: datetime.date
+) -> BoundedTemplate | None:
+    """Return a template in its sandbox; ``None`` for a tokenizer that renders by itself."""
+    from transformers import PreTrainedTokenizerBase
+
+    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+        return None
+    try:
+        return BoundedTemplate(source, date)
+    except Exception as error:  # Jinja's, or what a template's constants run into
+        raise ConfigError(
+            f"The chat template cannot be compiled: {said(error)}. Check the template, or use "
+            "template=none."
+        ) from error
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """Return a message in plain values, its reasoning under the names that templates read."""
+    plain = {key: value for key, value in message.items() if value is not None}
+    if not all(type(value) is str for value in plain.values()):
+        plain = json.loads(json.dumps(plain, default=_placeholder))
+    reasoning = next((plain[name] for name in REASONING if name in plain), None)
+    if reasoning is None:
+        return plain
+    return {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def _placeholder(value: object) -> object:
+    """Return what stands for a value that is no text, number, list or mapping."""
+    item = getattr(value, "item", None)  # of numpy
+    return item() if callable(item) else f"<{type(value).__name__}>"
+
+
+def _between(prompt: str, before: str) -> str:
+    """Return the white space that only the finished conversation has before a response."""
+    glue = before[len(prompt) :] if before.startswith(prompt) else ""
+    return glue if not glue.strip() else ""
+
+
+def _differ(prompt: str, before: str) -> bool:
+    """Tell whether a response is not where the prompt ends, in more than white space.
+
+    What the template does to the user's turn once it is answered does not count.
+    """
+    short, long = sorted(("".join(_tail(text).split()) for text in (prompt, before)), key=len)
+    return short != long and not (short and long.endswith(short))
+
+
+def _tail(text: str) -> str:
+    return text.rpartition(PROMPT)[2]
+
+
+def _misplaced(prompt: str, before: str) -> str:
+    return (
+        f"The chat template's generation prompt ends in {_tail(prompt)[-40:]!r}, and a finished "
+        f"response stands behind {_tail(before)[-60:]!r}: it would be scored where it never "
+        f"stands. {_advice()}"
+    )
+
+
+def _advice() -> str:
+    return (
+        f"Set what the template has for that, {_SWITCH} for responses without reasoning (true "
+        "for those with their own), or give a template whose generation prompt ends where a "
+        "response begins: template=FILE."
+    )
+
+
+def parse_args(text: str | None) -> dict[str, Any]:
+    """Return the variables of a template from the JSON text that a configuration holds."""
+    parsed: dict[str, Any] = json.loads(text) if text else {}
+    return parsed

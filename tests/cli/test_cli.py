@@ -1,0 +1,191 @@
+"""The command drsow, and the plain command lm_eval once it is enabled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from helpers.harness import run
+
+from drsow_plugin import DrSoWLM
+
+PURELIB = sysconfig.get_path("purelib")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a virtual environment that sees this one's packages; return its python."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    # The packages of this environment, without a file that 'drsow enable' may have put here.
+    lines = [
+        f"import sys; sys.path.append({PURELIB!r})",
+        *(
+            line
+            for file in Path(PURELIB).glob("*.pth")
+            if file.name != "drsow_autoload.pth"
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ),
+    ]
+    (Path(site) / "packages.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return python
+
+
+def call(python: Path | str, *arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    result = subprocess.run(
+        [str(python), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    return result.returncode, result.stdout, result.stderr
+
+
+def drsow(python: Path | str, *arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    return call(python, "-c", "from drsow_plugin.cli import main; main()", *arguments, cwd=cwd)
+
+
+def lm_eval_args(strong: str, weak: str, data: Path, output: Path) -> list[str]:
+    return [
+        *("--model", "drsow", "--model_args", f"strong={strong},weak={weak},weak_template=none"),
+        *("--tasks", "preference", "--metadata", f"data={data}"),
+        *("--output_path", str(output), "--log_samples"),
+    ]
+
+
+def only_results(folder: Path) -> dict[str, object]:
+    (file,) = folder.glob("*/results_*.json")
+    assert "_over_" in file.parent.name
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert isinstance(results, dict)
+    return results
+
+
+KNOWN = "from lm_eval.api.registry import get_model; get_model('dummy'); print(get_model('drsow'))"
+
+
+def test_enable_makes_the_plain_command_know_drsow(
+    environment: Path, tmp_path: Path, strong: str, weak: str, preference_file: Path
+) -> None:
+    assert "no (run 'drsow enable')" in drsow(environment, "status")[1]
+    assert "no model for this name" in call(environment, "-c", KNOWN)[2]
+    assert drsow(environment, "enable")[0] == 0
+    assert "lm_eval knows drsow: yes" in drsow(environment, "status")[1]
+    assert "DrSoWLM" in call(environment, "-c", KNOWN)[1]
+
+    arguments = ["-m", "lm_eval", *lm_eval_args(strong, weak, preference_file, tmp_path / "out")]
+    status, stdout, stderr = call(environment, *arguments)
+    assert status == 0, stderr
+    assert "|preference|" in stdout and "acc_longer" in stdout
+    results = only_results(tmp_path / "out")
+    assert results["config"]["drsow"]["weak"]["template"] == "none"  # type: ignore[index]
+
+    status, stdout, _ = call(environment, "-m", "lm_eval", "ls", "tasks")
+    assert {"preference", "llmbar", "rewardbench", "hellaswag"} <= {
+        line.split("|")[1].strip() for line in stdout.splitlines() if line.startswith("|")
+    }
+    # Errors are shown without a traceback, also by lm-eval's own command.
+    status, _, stderr = call(environment, *arguments[:4], "--tasks", "preference")
+    assert status != 0 and "No strong model was given" in stderr and "Traceback" not in stderr
+
+    assert "removed" in drsow(environment, "disable")[1]
+    assert "Not enabled" in drsow(environment, "disable")[1]
+    assert "no model for this name" in call(environment, "-c", KNOWN)[2]
+
+
+def test_eval_takes_lm_evals_arguments(
+    tmp_path: Path, strong: str, weak: str, preference_file: Path
+) -> None:
+    status, stdout, stderr = drsow(
+        sys.executable,
+        "eval",
+        *lm_eval_args(strong, weak, preference_file, tmp_path / "out"),
+        *("--limit", "2", "--batch_size", "auto", "--device", "cpu", "--apply_chat_template"),
+    )
+    assert status == 0, stderr
+    assert "|preference|" in stdout
+    results = only_results(tmp_path / "out")
+    assert results["n-samples"]["preference"] == {"original": 3, "effective": 2}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("model_args", "metadata", "message"),
+    [
+        ("strong={s},weak={s}", "data={c}", "the same model in every option"),
+        ("strong={s},weak={w}", "data={c}", "has no column 'rejected'"),
+    ],
+)
+def test_mistakes_give_one_plain_error_and_a_status(
+    tmp_path: Path,
+    strong: str,
+    weak: str,
+    model_args: str,
+    metadata: str,
+    message: str,
+) -> None:
+    (tmp_path / "columns.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
+    names = {"s": strong, "w": weak, "c": tmp_path / "columns.jsonl"}
+    status, _, stderr = drsow(
+        sys.executable,
+        *("eval", "--model", "drsow", "--model_args", model_args.format(**names)),
+        *("--tasks", "preference", "--metadata", metadata.format(**names)),
+    )
+    assert status != 0 and message in stderr
+    assert "Traceback" not in stderr and "Loading weights" not in stderr
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: str) -> None:
+    rows = [
+        {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": "No. " * (i % 4)}
+        for i in range(7)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one = run(
+        DrSoWLM(strong=strong, weak=weak, weak_template="none"),
+        ["preference"],
+        metadata={"data": str(data)},
+        log_samples=True,
+    )
+    status, _, stderr = call(
+        sys.executable,
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "drsow_plugin.cli", "eval"),
+        *lm_eval_args(strong, weak, data, tmp_path / "two"),
+    )
+    assert status == 0, stderr
+    two = only_results(tmp_path / "two")
+    (samples,) = (tmp_path / "two").glob("*/samples_*.jsonl")
+    lines = map(json.loads, samples.read_text(encoding="utf-8").splitlines())
+    margins = {line["doc_id"]: line["margin"] for line in lines}
+    assert sorted(margins) == list(range(7))
+    for rank in (0, 1):
+        assert f"Building contexts for preference on rank {rank}" in stderr
+    info = two["config"]["drsow"]  # type: ignore[index]
+    assert info["responses_scored"] == 16  # 7 pairs, and one that lm-eval repeats as padding
+    for sample in one["samples"]["preference"]:
+        assert sample["margin"] == pytest.approx(margins[sample["doc_id"]], abs=1e-5)
+    for metric in ("acc,none", "acc_longer,none", "ties,none", "sample_len"):
+        got = two["results"]["preference"][metric]  # type: ignore[index]
+        assert got == one["results"]["preference"][metric]
+
+
+def test_help_is_there() -> None:
+    status, stdout, _ = drsow(sys.executable, "--help")
+    assert status == 0
+    assert all(name in stdout for name in ("eval", "enable", "disable", "status"))

@@ -1,0 +1,135 @@
+"""A guard: what goes through body and vocabulary projection stays at what is unavoidable.
+
+Nothing is timed. Positions are counted on the real modules while the public entry scores the
+workloads of the benchmark, and held against a count of distinct prefixes that shares no code
+with the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import datasets
+import pytest
+from helpers import tiny
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+from measure import Positions, causal_lms
+from workloads import LLMBAR, Row, Unique, tokenised, unique, workload
+
+from drsow_plugin import Annotator, DrSoW, DrSoWLM, tasks_path
+from drsow_plugin.engines.local.engine import LocalEngine
+from drsow_plugin.records import TokenPair
+
+MOST_BODY, MOST_HEAD = 1.02, 1.00
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Models that read rows of any length, one of them without a chat template."""
+    folders = {}
+    for seed, side in enumerate(("strong", "weak")):
+        folder = tmp_path_factory.mktemp(side)
+        tiny.save(folder, seed=seed)
+        config = json.loads((folder / "config.json").read_text())
+        config["max_position_embeddings"] = 8192
+        (folder / "config.json").write_text(json.dumps(config))
+        folders[side] = str(folder)
+    return {**folders, "weak_template": "none"}
+
+
+@contextmanager
+def counted(drsow: DrSoW) -> Iterator[Positions]:
+    drsow.score(["Load."], ["Now."])
+    positions = Positions()
+    with positions.counting(causal_lms()):
+        yield positions
+
+
+def needed(drsow: DrSoW, rows: list[Row]) -> Unique:
+    """Count, for both sides, what no causal model can do without."""
+    strong, weak = (unique(tokenised(rows, side.tokenise_all)) for side in drsow._sides.values())
+    return strong + weak
+
+
+@pytest.mark.parametrize("name", ["w1", "w2", "w3", "bestof16"])
+def test_each_token_is_computed_once(pair: dict[str, str], name: str) -> None:
+    drsow, rows = DrSoW(**pair), workload(name, 24)
+    with counted(drsow) as positions:
+        drsow.score([messages for messages, _ in rows], [text for _, text in rows])
+    least = needed(drsow, rows)
+    assert least.body <= positions.body <= MOST_BODY * least.body
+    assert least.head <= positions.head <= MOST_HEAD * least.head
+
+
+def test_best_of_n_costs_what_the_responses_cost(pair: dict[str, str]) -> None:
+    drsow, counts = DrSoW(**pair), {}
+    for number in (2, 16):
+        rows = workload(f"bestof{number}", 24)
+        with counted(drsow) as positions:
+            drsow.score([messages for messages, _ in rows], [text for _, text in rows])
+        counts[number] = positions.body, positions.head
+    more_body, more_head = (b - a for a, b in zip(counts[2], counts[16], strict=True))
+    assert more_body <= more_head  # no prompt was read again
+
+
+def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
+    rows = workload("w2", 24)
+    data = datasets.Dataset.from_list(
+        [
+            {"prompt": p, "chosen": c, "rejected": r}
+            for (p, c), (_, r) in zip(rows[::2], rows[1::2], strict=True)
+        ]
+    )
+    annotate = Annotator(**pair)
+    data.select([0]).map(annotate, batched=True)
+    positions = Positions()
+    with positions.counting(causal_lms()):
+        data.map(annotate, batched=True)
+    least = needed(DrSoW(**pair), rows)
+    assert positions.body <= MOST_BODY * least.body
+    assert positions.head <= MOST_HEAD * least.head
+
+
+def test_the_same_is_true_of_lm_eval(pair: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in LLMBAR.read_text(encoding="utf-8").splitlines()]
+    subset = [row for row in rows if row["subset"] == "llmbar-natural"][:12]
+    expected = [
+        ([{"role": "user", "content": row["prompt"]}], row[side])
+        for row in subset
+        for side in ("chosen", "rejected")
+    ]
+    manager = TaskManager(include_path=tasks_path(), include_defaults=False)
+    lm, positions = DrSoWLM(**pair), Positions()
+    lm.drsow.score(["Load."], ["Now."])
+    with positions.counting(causal_lms()):
+        simple_evaluate(
+            model=lm, tasks=["llmbar_natural"], task_manager=manager, limit=12, bootstrap_iters=0
+        )
+    least = needed(DrSoW(**pair), expected)
+    assert least.body <= positions.body <= MOST_BODY * least.body
+    assert least.head <= positions.head <= MOST_HEAD * least.head
+
+
+def test_a_model_router_reads_its_own_prompt_once_a_call(
+    pair: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Unique] = []
+    own = LocalEngine.logprobs
+
+    def noting(self: LocalEngine, pairs: list[TokenPair], *args: Any, **kwargs: Any) -> Any:
+        calls.append(unique(pairs))
+        return own(self, pairs, *args, **kwargs)
+
+    drsow = DrSoW(**pair, router="model", router_model="strong")
+    prompts = [f"What is {number} and {number}?" for number in range(8)]
+    with counted(drsow) as positions:
+        monkeypatch.setattr(LocalEngine, "logprobs", noting)
+        drsow.score(prompts, ["It is."] * 8)
+    assert len(calls) == 3  # names after prompts, then both sides
+    least = sum(calls, Unique(0, 0, 0))
+    assert least.body <= positions.body <= MOST_BODY * least.body
+    assert least.head <= positions.head <= MOST_HEAD * least.head
