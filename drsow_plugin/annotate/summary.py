@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
-
-import numpy as np
 
 from drsow_plugin.annotate.columns import PARTIAL
 from drsow_plugin.annotate.items import read_ratings
@@ -18,6 +15,7 @@ from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.errors import DataError
 from drsow_plugin.records import BAD_ROW, NO_DOMAIN
+from drsow_plugin.stats import Correlation, Share, quantiles
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
@@ -26,57 +24,6 @@ _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]
 Ratings = list[float | None] | None
-
-
-class Share:
-    """How often something is so; what is undecided counts half or not at all."""
-
-    def __init__(self) -> None:
-        self.number = self.ties = 0
-        self._value = self._squares = 0.0
-
-    def add(self, value: float) -> None:
-        """Count one row: 1 if it is so, 0 if it is not, 0.5 if it is undecided."""
-        self.number += 1
-        self._value += value
-        self._squares += value * value
-
-    def describe(self) -> dict[str, Any] | None:
-        """Return the share with its standard error, or ``None`` without a row."""
-        if not self.number:
-            return None
-        mean = self._value / self.number
-        variance = max(self._squares / self.number - mean * mean, 0.0)
-        return {
-            "value": mean,
-            "stderr": math.sqrt(variance / (self.number - 1)) if self.number > 1 else None,
-            "n": self.number,
-            "ties": self.ties,
-        }
-
-
-class Correlation:
-    """Pearson's correlation of reward and length, summed up row by row."""
-
-    def __init__(self) -> None:
-        self._sums = np.zeros(5)
-
-    def add(self, rewards: Sequence[float], lengths: Sequence[float], *, centred: bool) -> None:
-        """Add the responses of a row, by how they differ from the row's mean if ``centred``."""
-        x, y = np.asarray(lengths, dtype=float), np.asarray(rewards, dtype=float)
-        if centred:
-            x, y = x - x.mean(), y - y.mean()
-        self._sums += (x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum())
-
-    def value(self, number: int) -> float | None:
-        """Return the correlation over ``number`` responses; ``None`` where nothing varies."""
-        x, y, xx, yy, xy = self._sums
-        if not number:
-            return None
-        spread = (xx - x * x / number) * (yy - y * y / number)
-        return (
-            float((xy - x * y / number) / math.sqrt(spread)) if spread > 1e-12 * xx * yy else None
-        )
 
 
 class Summary:
@@ -92,7 +39,7 @@ class Summary:
         self._layout = layout
         self._whole = replace(layout, routed=False)  # of a part no parts are counted
         self._prefix = config.prefix
-        self._rows = self._scored = self._pairs = self._swapped = self._responses = self.seen = 0
+        self._rows = self._scored = self._pairs = self._swapped = self.seen = 0
         self._dropped: Counter[str] = Counter()
         self._accuracy, self._longer, self._chosen_longer = Share(), Share(), Share()
         self._correlation = Correlation()
@@ -141,21 +88,17 @@ class Summary:
 
     def describe(self) -> dict[str, Any]:
         """Return the figures as plain values; ``None`` where there is nothing to say."""
-        margins = np.frombuffer(self.margins) if self.margins else None
         described: dict[str, Any] = {
             "rows": self._rows,
             "scored": self._scored,
             "pairs": self._pairs if self._layout.kind != "single" else None,
             "dropped": dict(self._dropped.most_common()),
             "swapped": self._swapped,
-            "accuracy": self._accuracy.describe(),
-            "longer": self._longer.describe(),
-            "chosen_longer": self._chosen_longer.describe(),
-            "margin_quantiles": (
-                margins is not None and {str(q): float(np.quantile(margins, q)) for q in QUANTILES}
-            )
-            or None,
-            "length_correlation": self._correlation.value(self._responses),
+            "accuracy": _plain(self._accuracy),
+            "longer": _plain(self._longer),
+            "chosen_longer": _plain(self._chosen_longer),
+            "margin_quantiles": quantiles(self.margins, QUANTILES),
+            "length_correlation": self._correlation.value(),
         }
         if self._groups:
             ordered = sorted(self._groups.items())
@@ -163,7 +106,7 @@ class Summary:
         if self._layout.routed:
             ordered = sorted(self._domains.items())
             described["domains"] = {name: domain.describe() for name, domain in ordered}
-            described["agreement"] = self._agreement.describe()
+            described["agreement"] = _plain(self._agreement)
         return described
 
     def _add_domain(
@@ -213,8 +156,7 @@ class Summary:
     def _add_lengths(self, rewards: list[float], lengths: list[float]) -> None:
         centred = self._layout.kind != "single"
         if not centred or len(rewards) > 1:
-            self._correlation.add(rewards, lengths, centred=centred)
-            self._responses += len(rewards)
+            self._correlation.add(lengths, rewards, centred=centred)
         for reward, length in zip(rewards, lengths, strict=True):
             self.seen += 1
             place = len(self.points[0])
@@ -236,8 +178,7 @@ class Summary:
         if usable:
             self._count_pair(margin, longer)
             self._swapped += swapped
-        self._accuracy.add(float(margin > 0 and not swapped))
-        self._accuracy.ties += margin == 0
+        self._accuracy.add(float(margin > 0 and not swapped), tie=margin == 0)
         self._longer.add(1 - longer if swapped else longer)
 
     def _add_selected(self, values: Mapping[str, Any], ratings: Ratings) -> None:
@@ -252,7 +193,7 @@ class Summary:
         if better is None:
             return
         if better == 0.5:
-            self._accuracy.ties += 1  # the labels do not say
+            self._accuracy.leave_out_tie()  # the labels do not say
             return
         self._accuracy.add(better)
         self._longer.add(longer if better == 1 else 1 - longer)
@@ -261,6 +202,11 @@ class Summary:
         self._pairs += 1
         self.margins.append(margin)
         self._chosen_longer.add(longer)
+
+
+def _plain(share: Share) -> dict[str, Any] | None:
+    found = share.proportion()
+    return None if found is None else asdict(found)
 
 
 def _compare(first: Any, second: Any) -> Any:
