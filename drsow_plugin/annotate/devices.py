@@ -10,7 +10,6 @@ from drsow_plugin.config.pair import PairConfig
 from drsow_plugin.config.parse import parse_positive
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.models.devices import check_not_forked, device_names
-from drsow_plugin.records import SIDES
 
 
 def place(pair: PairConfig, rank: int) -> PairConfig:
@@ -23,16 +22,19 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
     devices = device_names()
     if not devices:
         return pair
-    for side in SIDES:
-        model = getattr(pair, side)
-        if (model.device, model.device_map, model.given.model) == (None, None, None):
-            placed = replace(model, device=devices[rank % len(devices)])
-            pair = replace(pair, **{side: placed})
+    device = devices[rank % len(devices)]
     asked = pair.routing.router_model
-    if isinstance(asked, ModelConfig) and asked.device is None and asked.device_map is None:
-        placed = replace(asked, device=devices[rank % len(devices)])
-        pair = replace(pair, routing=replace(pair.routing, router_model=placed))
-    return pair
+    if isinstance(asked, ModelConfig):
+        routing = replace(pair.routing, router_model=_placed(asked, device))
+        pair = replace(pair, routing=routing)
+    return replace(pair, strong=_placed(pair.strong, device), weak=_placed(pair.weak, device))
+
+
+def _placed(model: ModelConfig, device: str) -> ModelConfig:
+    """Return a model with a device, unless it was given one, or is in memory."""
+    if model.device is None and model.device_map is None and not model.given.has_model:
+        return replace(model, device=device)
+    return model
 
 
 def parse_processes(value: object) -> int:

@@ -32,8 +32,7 @@ def check_reopens(pair: PairConfig) -> None:
     """Check that another process can open the same pair.
 
     Raises:
-        ConfigError: A model or a tokenizer is in memory.
+        ConfigError: A model, an engine or a tokenizer is in memory.
     """
-    options = as_options(pair)
-    for name in ("strong", "weak", "strong_tokenizer", "weak_tokenizer"):
-        check_not_in_memory(name, options.get(name, ""))
+    for name, value in as_options(pair).items():
+        check_not_in_memory(name, value)

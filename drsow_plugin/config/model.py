@@ -48,7 +48,7 @@ class ModelConfig:
             ``today``; ``None`` is 2024-07-26, what the templates of Llama 3 name without a clock.
         tokenizer: Hub id or folder of the tokenizer, where it is not with the weights.
         trust_remote_code: Whether code from the model's repository may run.
-        given: The model or the tokenizer, where it was given as an object; ``source`` or
+        given: The model, engine or tokenizer, where it was given as an object; ``source`` or
             ``tokenizer`` only stands for it then.
     """
 
@@ -131,17 +131,18 @@ def _given(
     side: str, source: object, options: Mapping[str, Any]
 ) -> tuple[Given, object, Mapping[str, Any]]:
     """Return the objects among a side's source and options, and both with names for them."""
-    model = tokenizer = None
+    objects = Given()
     if is_object(source):
         names = {name.removeprefix(f"{side}_") for name, v in options.items() if v is not None}
-        model = checked_model(side, source, names)
+        option = "router_model" if side == "router" else side
+        objects = checked_model(option, side, source, names)
         source = name_of(source)
     own = f"{side}_tokenizer"
     value = options.get(own, options.get("tokenizer"))
     if is_object(value):
-        tokenizer = checked_tokenizer(own, value)
+        objects = replace(objects, tokenizer=checked_tokenizer(own, value))
         options = {**options, own: name_of(value)}
-    return Given(model, tokenizer), source, options
+    return objects, source, options
 
 
 def model_options(side: str, config: ModelConfig) -> dict[str, Any]:

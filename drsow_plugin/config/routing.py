@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypedDict, cast, get_args
 
+from drsow_plugin.config.in_memory import is_model
 from drsow_plugin.config.model import SIDE_OPTIONS, ModelConfig, model_options, parse_model
 from drsow_plugin.config.parse import parse_choice, parse_positive
 from drsow_plugin.errors import ConfigError
@@ -142,10 +143,11 @@ def routing_options(config: RoutingConfig) -> dict[str, Any]:
 def _router_model(options: Mapping[str, Any]) -> str | ModelConfig:
     source = options.get("router_model")
     source = "strong" if source is None else source
-    if not isinstance(source, (str, os.PathLike)) or not str(source):
+    is_named = isinstance(source, (str, os.PathLike)) and str(source) != ""
+    if not is_named and not is_model(source):
         raise ConfigError(f"router_model is strong, weak or a model, got {source!r:.80}.")
     if source not in SIDES:
-        return parse_model("router", source, options, SHARED)
+        return parse_model("router", source, options, SHARED if is_named else ())
     for name in OWN:
         if options.get(name) is not None:
             raise ConfigError(
