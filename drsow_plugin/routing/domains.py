@@ -1,4 +1,4 @@
-"""Domains: what the models are told before a conversation of a kind."""
+"""Domains: system prompt and few-shot examples that are put before prompts of one category."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+from drsow_plugin.config.parse import parse_positive
 from drsow_plugin.errors import ConfigError, DataError, unknown_name
 from drsow_plugin.prompts import check_text, join_system
 from drsow_plugin.records import DomainParts, DomainSide, Message
@@ -19,16 +20,16 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class Domain:
-    """A kind of prompt, and what conditions the reward of the responses to it.
+    """A category of prompts, and what conditions the rewards of the responses to them.
 
     Attributes:
         name: Letters, digits, ``_``, ``-`` and ``.``; unique among all loaded domains.
         description: One sentence on which prompts belong here; the ``model`` router reads it.
-        prompts: Some user turns that belong here, for routers to go by; eight make the ``model``
-            router better.
-        instruction: Told to the models as a system message; may be empty.
-        examples: Conversations of a user and an assistant turn, or more of them, put before
-            the prompt; each a sequence of messages.
+        prompts: Some user turns that belong here, which routers may compare with; eight make the
+            ``model`` router better.
+        instruction: The system prompt; may be empty.
+        examples: Few-shot examples: conversations of user and assistant turns, each a sequence
+            of messages.
         shots: How many of the examples a prompt gets, chosen by its content; ``None`` is all.
         parts: What is applied unless ``domain_parts=`` says otherwise.
         side: The models it is applied to unless ``domain_side=`` says otherwise.
@@ -54,39 +55,29 @@ class Domain:
                 f"The name of a domain is made of letters, digits, '_', '-' and '.', got "
                 f"{self.name!r}."
             )
+        where = f"Domain {self.name!r}"
         for field in ("description", "instruction"):
             if not isinstance(getattr(self, field), str):
-                raise ConfigError(f"Domain {self.name!r}: {field} is a text.")
+                raise ConfigError(f"{where}: {field} is a text.")
         if not self.description.strip():
-            raise ConfigError(f"Domain {self.name!r} needs a description, for routers and people.")
-        self._check_choices()
-        if isinstance(self.prompts, str) or not all(isinstance(p, str) for p in self.prompts):
-            raise ConfigError(f"Domain {self.name!r}: prompts is a list of texts.")
-        object.__setattr__(self, "prompts", tuple(self.prompts))
-        examples = tuple(_example(self.name, example) for example in self.examples)
-        object.__setattr__(self, "examples", examples)
-        self._check_unicode()
-
-    def _check_unicode(self) -> None:
-        told = [self.description, self.instruction, *self.prompts]
-        for text in (*told, *(m["content"] for example in self.examples for m in example)):
-            try:
-                check_text(text, f"Domain {self.name!r}")
-            except DataError as error:
-                raise ConfigError(str(error)) from error
-
-    def _check_choices(self) -> None:
+            raise ConfigError(f"{where} needs a description, for routers and people.")
         for field, valid in (("parts", get_args(DomainParts)), ("side", get_args(DomainSide))):
             if getattr(self, field) not in valid:
-                raise ConfigError(
-                    f"Domain {self.name!r}: {unknown_name(field, getattr(self, field), valid)}"
-                )
-        shots = 0 if isinstance(self.shots, bool) else self.shots
-        if shots is not None and (not isinstance(shots, int) or shots < 1):
-            raise ConfigError(
-                f"Domain {self.name!r}: shots is a whole number of at least 1, or None, got "
-                f"{self.shots!r}."
-            )
+                raise ConfigError(f"{where}: {unknown_name(field, getattr(self, field), valid)}")
+        object.__setattr__(self, "shots", parse_positive(f"{where}: shots", self.shots))
+        if isinstance(self.prompts, str) or not all(isinstance(p, str) for p in self.prompts):
+            raise ConfigError(f"{where}: prompts is a list of texts.")
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+        object.__setattr__(self, "examples", tuple(_example(e, where) for e in self.examples))
+        self._check_unicode(where)
+
+    def _check_unicode(self, where: str) -> None:
+        contents = [message["content"] for example in self.examples for message in example]
+        try:
+            for text in (self.description, self.instruction, *self.prompts, *contents):
+                check_text(text, where)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
 
     def describe(self) -> dict[str, Any]:
         """Return the domain as plain values."""
@@ -97,19 +88,19 @@ class Domain:
         }
 
 
-def _example(name: str, given: object) -> tuple[Message, ...]:
-    """Return an example, checked: turns of user and assistant by turns, the last an assistant's."""
-    messages = tuple(given) if isinstance(given, (list, tuple)) else ()
-    roles = [m.get("role") if isinstance(m, Mapping) else None for m in messages]
-    texts = [m.get("content") if isinstance(m, Mapping) else None for m in messages]
-    by_turns = roles == ["user", "assistant"] * (len(roles) // 2)
-    if not messages or not by_turns or not all(isinstance(text, str) for text in texts):
+def _example(example: object, where: str) -> tuple[Message, ...]:
+    """Return an example, checked: user and assistant turns alternate, the assistant's is last."""
+    messages = example if isinstance(example, (list, tuple)) else ()
+    turns = [message if isinstance(message, Mapping) else {} for message in messages]
+    roles = [turn.get("role") for turn in turns]
+    alternates = roles == ["user", "assistant"] * (len(roles) // 2)
+    if not turns or not alternates or not all(isinstance(t.get("content"), str) for t in turns):
         raise ConfigError(
-            f"Domain {name!r}: an example is messages of user and assistant by turns, such as "
+            f"{where}: an example is messages of user and assistant by turns, such as "
             "[{'role': 'user', 'content': …}, {'role': 'assistant', 'content': …}], got "
-            f"{given!r:.80}."
+            f"{example!r:.80}."
         )
-    return tuple({"role": m["role"], "content": m["content"]} for m in messages)
+    return tuple({"role": turn["role"], "content": turn["content"]} for turn in turns)
 
 
 def condition(
@@ -128,9 +119,9 @@ def condition(
         messages: The prompt.
         domain: What to apply.
         parts: Which parts of it; ``None`` is the domain's own default.
-        shots: Most examples; ``None`` is the domain's own number. Where a domain has more, the
-            prompt's content decides which are taken: always the same for the same prompt. They
-            keep their order.
+        shots: Maximum number of examples; ``None`` is the domain's own number. Where a domain has
+            more, the prompt's content decides which are taken: always the same for the same
+            prompt. They keep their order.
     """
     parts = parts or domain.parts
     examples: list[Message] = []

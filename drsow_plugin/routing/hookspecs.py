@@ -46,8 +46,8 @@ class RouterInput:
 
     Attributes:
         messages: The conversation.
-        known: What the data says of its domain, in the column or lm-eval field
-            ``domain_column``; ``None`` if nothing, and for a router without ``uses_known``.
+        known: The domain label in the data, in the column or lm-eval field ``domain_column``;
+            ``None`` if there is none, and for a router without ``uses_known``.
     """
 
     messages: Sequence[Message]
@@ -69,7 +69,7 @@ class RouterContext:
         logprobs: Given prompts and one response each, returns the summed log-prob of each, in
             nats, under the model that ``router_model=`` names; ``None`` where a prompt is too
             long for it. The model is loaded on first use.
-        confidence: ``router_confidence=``: the least probability at which a choice is kept;
+        confidence: ``router_confidence=``: the minimum probability at which a choice is kept;
             ``None`` leaves it to the router.
     """
 
@@ -88,7 +88,7 @@ class Router:
             a :class:`Route`, which can say more. The answer for a prompt must not depend on
             the others. May be called from several threads, and in several processes.
         description: One sentence for the people who choose.
-        uses_known: Whether it goes by ``known``, as well as by the messages.
+        uses_known: Whether it reads the domain label in the data, ``known``.
     """
 
     name: str

@@ -49,6 +49,9 @@ class Plugin:
         """Where it came from, for people."""
         return f"{self.origin} {self.version}" if self.origin else self.name
 
+    def __str__(self) -> str:
+        return f"{self.name!r} ({self.source})"
+
     def describe(self) -> dict[str, str]:
         """Return what identifies the plugin, as plain values."""
         return {
@@ -65,9 +68,7 @@ _hashes: dict[str, str] = {}
 
 def _sha256(module: Any) -> str:
     """Return a hash of the Python files of a plugin, as they were when it was first loaded."""
-    if not isinstance(module, ModuleType):
-        owner = module if isinstance(module, type) else type(module)
-        module = sys.modules.get(owner.__module__)
+    module = inspect.getmodule(module)
     file = getattr(module, "__file__", None)
     if module is None or file is None:
         return ""
@@ -92,38 +93,32 @@ class Offer:
 
 
 class Plugins:
-    """The plugins of one pair of models; made anew for each."""
+    """The plugins of one pair of models; made anew for each.
 
-    def __init__(self, named: Sequence[str] = (), *, installed: bool = True) -> None:
-        """Load plugins.
+    Attributes:
+        loaded: The plugins by name.
+        domains: The domains that they offer, by name.
+    """
+
+    def __init__(self, named: Sequence[str] = ()) -> None:
+        """Load the plugins that the entry point group ``drsow`` names, and others.
 
         Args:
-            named: Module paths and Python files beside the installed ones.
-            installed: Whether to load those that the entry point group ``drsow`` names.
+            named: Module paths and Python files of the others.
 
         Raises:
             PluginError: One cannot be loaded, is loaded twice, or implements a hook that does
                 not exist.
         """
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(Specs)
         self.loaded: dict[str, Plugin] = {}
-        if installed:
-            points = metadata.entry_points(group=PROJECT)
-            for point in sorted(points, key=lambda point: (point.name, point.value)):
-                self._load_installed(point)
+        self._hooks: dict[str, pluggy.HookRelay] = {}
+        points = metadata.entry_points(group=PROJECT)
+        for point in sorted(points, key=lambda point: (point.name, point.value)):
+            self._add(_installed(point))
         for name in named:
-            self._add(_named(name, _import(name)))
+            module = _import(name)
+            self._add(Plugin(name, "", "", module, _sha256(module)))
         self.domains: dict[str, Offer] = self._collect("drsow_domains", Domain)
-
-    def add(self, module: Any, name: str) -> None:
-        """Add an object with hooks as a plugin, and the domains it offers.
-
-        Raises:
-            PluginError: As when plugins are loaded.
-        """
-        self._add(_named(name, module))
-        self.domains = self._collect("drsow_domains", Domain)
 
     def routers(self, context: RouterContext) -> dict[str, Offer]:
         """Return the routers by name.
@@ -135,18 +130,6 @@ class Plugins:
             PluginError: A hook failed, or two plugins offer one name.
         """
         return self._collect("drsow_routers", Router, context=context)
-
-    def _load_installed(self, point: metadata.EntryPoint) -> None:
-        origin = point.dist.name if point.dist else "?"
-        version = point.dist.version if point.dist else "?"
-        try:
-            module = point.load()
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"The plugin {point.name!r} ({point.value}) of {origin} {version} cannot be "
-                f"loaded: {_said(error)}. Mend or uninstall {origin}."
-            ) from error
-        self._add(Plugin(point.name, origin, version, module, _sha256(module)))
 
     def _add(self, plugin: Plugin) -> None:
         if plugin.name in self.loaded:
@@ -161,65 +144,63 @@ class Plugins:
                 f"{twin.source}. Leave plugin={plugin.name} out."
             )
         _check_hooks(plugin)
+        manager = pluggy.PluginManager(PROJECT)  # one each, to ask each by itself
+        manager.add_hookspecs(Specs)
         try:
-            self._manager.register(plugin.module, plugin.name)
+            manager.register(plugin.module, plugin.name)
         except pluggy.PluginValidationError as error:
-            raise PluginError(f"The plugin {plugin.name!r} ({plugin.source}): {error}") from error
-        self.loaded[plugin.name] = plugin
+            raise PluginError(f"The plugin {plugin}: {error}") from error
+        self.loaded[plugin.name], self._hooks[plugin.name] = plugin, manager.hook
 
     def _collect(self, hook: str, kind: type[Named], **arguments: object) -> dict[str, Offer]:
         """Return what all plugins offer by name; in the order of the plugins' names."""
         offers: dict[str, Offer] = {}
-        for plugin in sorted(self.loaded.values(), key=lambda plugin: plugin.name):
-            others = [p.module for p in self.loaded.values() if p is not plugin]
-            caller = self._manager.subset_hook_caller(hook, others)
-            for value in self._offered(plugin, hook, kind, caller, arguments):
+        for name, plugin in sorted(self.loaded.items()):
+            for value in _offered(plugin, getattr(self._hooks[name], hook), kind, arguments):
                 other = offers.get(value.name)
+                what = f"{kind.__name__.lower()} {value.name!r}"
                 if other is not None and other.plugin is plugin:
-                    raise PluginError(
-                        f"The plugin {plugin.name!r} ({plugin.source}) offers the "
-                        f"{kind.__name__.lower()} {value.name!r} twice."
-                    )
+                    raise PluginError(f"The plugin {plugin} offers the {what} twice.")
                 if other is not None:
                     raise PluginError(
-                        f"The {kind.__name__.lower()} {value.name!r} is offered by two plugins: "
-                        f"{other.plugin.name!r} ({other.plugin.source}) and {plugin.name!r} "
-                        f"({plugin.source}). Rename one, or uninstall or leave out one plugin."
+                        f"The {what} is offered by two plugins: {other.plugin} and "
+                        f"{plugin}. Rename one, or uninstall or leave out one plugin."
                     )
                 offers[value.name] = Offer(value, plugin)
         return offers
 
-    def _offered(
-        self,
-        plugin: Plugin,
-        hook: str,
-        kind: type[Named],
-        caller: pluggy.HookCaller,
-        arguments: Mapping[str, object],
-    ) -> list[Named]:
-        try:
-            answers = caller(**arguments)
-        except (Exception, SystemExit) as error:
+
+def _offered(
+    plugin: Plugin, hook: pluggy.HookCaller, kind: type[Named], arguments: Mapping[str, object]
+) -> list[Named]:
+    try:
+        answers = hook(**arguments)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"The plugin {plugin} failed in {hook.name}: {_said(error)}.") from error
+    if hook.get_hookimpls() and not answers:
+        answers = [None]  # which pluggy leaves out
+    values: list[Named] = []
+    for answer in answers:
+        if not isinstance(answer, (list, tuple)) or not all(isinstance(v, kind) for v in answer):
             raise PluginError(
-                f"The plugin {plugin.name!r} ({plugin.source}) failed in {hook}: {_said(error)}."
-            ) from error
-        if caller.get_hookimpls() and not answers:
-            answers = [None]  # which pluggy leaves out
-        values: list[Named] = []
-        for answer in answers:
-            if not isinstance(answer, (list, tuple)) or not all(
-                isinstance(value, kind) for value in answer
-            ):
-                raise PluginError(
-                    f"The plugin {plugin.name!r} ({plugin.source}): {hook} returns a list of "
-                    f"{kind.__name__} objects, got {answer!r:.80}."
-                )
-            values.extend(answer)
-        return values
+                f"The plugin {plugin}: {hook.name} returns a list of {kind.__name__} objects, got "
+                f"{answer!r:.80}."
+            )
+        values.extend(answer)
+    return values
 
 
-def _named(name: str, module: Any) -> Plugin:
-    return Plugin(name, "", "", module, _sha256(module))
+def _installed(point: metadata.EntryPoint) -> Plugin:
+    origin = point.dist.name if point.dist else "?"
+    version = point.dist.version if point.dist else "?"
+    try:
+        module = point.load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"The plugin {point.name!r} ({point.value}) of {origin} {version} cannot be "
+            f"loaded: {_said(error)}. Fix or uninstall {origin}."
+        ) from error
+    return Plugin(point.name, origin, version, module, _sha256(module))
 
 
 def _check_hooks(plugin: Plugin) -> None:
@@ -228,24 +209,25 @@ def _check_hooks(plugin: Plugin) -> None:
     Raises:
         PluginError: There is no such hook, the mark is missing, or there is no hook at all.
     """
-    where = f"The plugin {plugin.name!r} ({plugin.source})"
-    implemented = []
+    implements_any = False
     for name in dir(plugin.module):
         function = getattr(plugin.module, name, None)
         mark = getattr(function, f"{PROJECT}_impl", None)
-        if isinstance(mark, Mapping):
-            implemented.append(mark.get("specname") or name)
-        elif name in HOOKS and callable(function):
-            raise PluginError(f"{where}: mark {name} with @hookimpl, or it is not called.")
-        elif name.startswith(f"{PROJECT}_") and inspect.isroutine(function):
-            raise PluginError(f"{where}: {unknown_name('hook', name, HOOKS)}")
-    for hook in implemented:
+        is_marked = isinstance(mark, Mapping)
+        if not is_marked and not (name.startswith(f"{PROJECT}_") and callable(function)):
+            continue
+        hook = mark.get("specname") or name if isinstance(mark, Mapping) else name
         if hook not in HOOKS:
-            raise PluginError(f"{where}: {unknown_name('hook', hook, HOOKS)}")
-    if not implemented:
+            raise PluginError(f"The plugin {plugin}: {unknown_name('hook', hook, HOOKS)}")
+        if not is_marked:
+            raise PluginError(
+                f"The plugin {plugin}: mark {name} with @hookimpl, or it is not called."
+            )
+        implements_any = True
+    if not implements_any:
         raise PluginError(
-            f"{where} implements no hook. Mark a function called {' or '.join(HOOKS)} with "
-            "@hookimpl."
+            f"The plugin {plugin} implements no hook. Mark a function called "
+            f"{' or '.join(HOOKS)} with @hookimpl."
         )
 
 

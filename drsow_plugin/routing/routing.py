@@ -1,12 +1,12 @@
-"""Sends prompts to domains, and conditions conversations on them: the one place that does."""
+"""Routes prompts to domains, and conditions conversations on them: the one place that does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.config.routing import COLUMN, RoutingConfig
 from drsow_plugin.errors import ConfigError, DrSoWError, PluginError, unknown_name
@@ -15,50 +15,55 @@ from drsow_plugin.routing.domains import Domain, condition
 from drsow_plugin.routing.hookspecs import Router, RouterContext, RouterInput
 from drsow_plugin.routing.plugins import Offer, Plugins
 
+if TYPE_CHECKING:
+    from drsow_plugin.routing.router_model import RouterModel
+
 LogProbs = Callable[[Sequence[Prompt], Sequence[str]], list[float | None]]
 
 
 class Routing:
-    """The router and the domains that are in force."""
+    """The router and the domains that are in force.
+
+    Attributes:
+        config: What was asked for.
+        domains: All loaded domains by name.
+        own_model: The model that the router asks; ``None`` where it asks one of the pair.
+    """
 
     def __init__(
-        self, config: RoutingConfig, logprobs: LogProbs, plugins: Plugins | None = None
+        self, config: RoutingConfig, logprobs: LogProbs, own_model: RouterModel | None = None
     ) -> None:
         """Load the plugins and find the router and the domains by name.
 
         Args:
             config: What was asked for.
             logprobs: Asks the router's model; see :class:`RouterContext`.
-            plugins: Loaded plugins; ``None`` loads the installed and the named ones.
+            own_model: That model, where it is none of the pair's.
 
         Raises:
             ConfigError: There is no such router or domain, or a router is needed.
             PluginError: A plugin cannot be used.
         """
+        plugins = Plugins(config.plugin)
         self.config = config
-        self.plugins = plugins or Plugins(config.plugin)
-        self.domains: dict[str, Domain] = {
-            name: offer.value for name, offer in self.plugins.domains.items()
-        }
+        self.own_model = own_model
+        self._offers = plugins.domains
+        self.domains: dict[str, Domain] = {n: o.value for n, o in plugins.domains.items()}
         for name in config.domains or ():
-            if name not in self.domains:
-                raise ConfigError(unknown_name("domain", name, self.domains))
-        self._on = set(config.domains or self.domains)
-        self._fixed: str | None = None
-        self._offer: Offer | None = None
-        if config.router is None:
-            self._fixed = _only_domain(config)
-        else:
+            _require("domain", name, self.domains)
+        self._applied = set(config.domains or self.domains)
+        self._router: Offer | None = None
+        self._only_domain = _only_domain(config) if config.router is None else None
+        if config.router is not None:
             context = RouterContext(dict(self.domains), logprobs, config.router_confidence)
-            routers = self.plugins.routers(context)
-            if config.router not in routers:
-                raise ConfigError(unknown_name("router", config.router, routers))
-            self._offer = routers[config.router]
+            routers = plugins.routers(context)
+            _require("router", config.router, routers)
+            self._router = routers[config.router]
 
     @property
     def uses_known(self) -> bool:
         """Whether routes depend on what the data names, not on the prompts alone."""
-        return self._offer is not None and bool(self._offer.value.uses_known)
+        return self._router is not None and bool(self._router.value.uses_known)
 
     def problem_with(self, known: str | None) -> str | None:
         """Return why the router cannot go by what the data names, or ``None`` if it can."""
@@ -75,22 +80,21 @@ class Routing:
             PluginError: The router raised, gave another number of answers than it was asked
                 for, or named a domain that is not loaded.
         """
-        if self._offer is None:
-            return [Route(self._fixed)] * len(inputs)
+        if self._router is None:
+            return [Route(self._only_domain)] * len(inputs)
         if not self.uses_known:
-            inputs = [RouterInput(given.messages) for given in inputs]
-        keys = [_key(given) for given in inputs]
+            inputs = [RouterInput(prompt.messages) for prompt in inputs]
+        keys = [_key(prompt) for prompt in inputs]
         distinct = dict(zip(keys, inputs, strict=True))
         if not distinct:
             return []
-        answers = self._ask(self._offer, list(distinct.values()))
-        found = dict(zip(distinct, answers, strict=True))
-        return [found[key] for key in keys]
+        answers = self._ask(self._router, list(distinct.values()))
+        routes = dict(zip(distinct, answers, strict=True))
+        return [routes[key] for key in keys]
 
     def _ask(self, offer: Offer, inputs: Sequence[RouterInput]) -> list[Route]:
         router: Router = offer.value
-        name = f"The router {router.name!r} of the plugin {offer.plugin.name!r}"
-        name += f" ({offer.plugin.source})"
+        name = f"The router {router.name!r} of the plugin {offer.plugin}"
         try:
             answers = router.route(inputs)
             if isinstance(answers, (str, Mapping)):
@@ -116,14 +120,12 @@ class Routing:
             route = replace(route, confidence=float(confidence))
         if not isinstance(route.note, str):
             raise PluginError(f"{name} gave {route.note!r:.80} as a note; it is a text.")
-        if route.domain is None:
-            return route
-        if not isinstance(route.domain, str):
+        if not isinstance(route.domain, str | None):
             raise PluginError(
                 f"{name} answered with a {type(route.domain).__name__}. It is to return the name "
                 "of a domain, None or a Route for each prompt."
             )
-        if route.domain not in self.domains:
+        if route.domain is not None and route.domain not in self.domains:
             raise PluginError(f"{name}: {unknown_name('domain', route.domain, self.domains)}")
         return route
 
@@ -131,7 +133,7 @@ class Routing:
         self, messages: Sequence[Message], route: Route, side: SideName
     ) -> list[Message]:
         """Return a conversation as a side's model is to read it; see :func:`condition`."""
-        if route.domain not in self._on or route.domain is None:
+        if route.domain is None or route.domain not in self._applied:
             return list(messages)
         domain = self.domains[route.domain]
         if side == "weak" and (self.config.domain_side or domain.side) == "strong":
@@ -141,10 +143,9 @@ class Routing:
 
     def describe(self) -> dict[str, Any]:
         """Return the router, the domains and where they came from, as plain values."""
-        on = sorted(self._on)
         return {
-            "router": self._offer and self._offer.value.name,
-            "plugin": self._offer and self._offer.plugin.describe(),
+            "router": self._router and self._router.value.name,
+            "plugin": self._router and self._router.plugin.describe(),
             "router_confidence": self.config.router_confidence,
             "domain_parts": self.config.domain_parts,
             "domain_side": self.config.domain_side,
@@ -155,26 +156,26 @@ class Routing:
                     "parts": self.config.domain_parts or self.domains[name].parts,
                     "side": self.config.domain_side or self.domains[name].side,
                     "shots": self.config.domain_shots or self.domains[name].shots,
-                    "plugin": self.plugins.domains[name].plugin.describe(),
+                    "plugin": self._offers[name].plugin.describe(),
                 }
-                for name in on
+                for name in sorted(self._applied)
             ],
         }
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that decides a route and what it does, but for the router's model."""
-        plugin = dict((self._offer and self._offer.plugin.describe()) or {})
+        plugin = self._router.plugin.describe() if self._router else {}
         if not plugin.get("origin"):
-            plugin.pop("name", None)  # a file counts by what is in it, wherever it lies
+            plugin.pop("name", None)  # a file counts by its content, wherever it is located
         return {
             **self.describe(),
             "plugin": plugin,
             "domains": {
                 name: domain.describe()
                 for name, domain in sorted(self.domains.items())
-                if self._fixed in (None, name)  # a router may look at all of them
+                if self._only_domain in (None, name)  # a router may look at all of them
             },
-            "on": sorted(self._on),
+            "on": sorted(self._applied),
         }
 
 
@@ -189,6 +190,11 @@ def _only_domain(config: RoutingConfig) -> str:
     return names[0]
 
 
-def _key(given: RouterInput) -> str:
-    messages = [dict(message) for message in given.messages]
-    return json.dumps([messages, given.known], sort_keys=True, default=str)
+def _require(kind: str, name: str, valid: Collection[str]) -> None:
+    if name not in valid:
+        raise ConfigError(unknown_name(kind, name, valid))
+
+
+def _key(prompt: RouterInput) -> str:
+    messages = [dict(message) for message in prompt.messages]
+    return json.dumps([messages, prompt.known], sort_keys=True, default=str)

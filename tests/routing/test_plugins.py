@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from drsow_plugin.routing.hookspecs import RouterContext
 from drsow_plugin.routing.plugins import Plugins
 from drsow_plugin.routing.routing import Routing
 
-CHAT = Domain("chat", "All.")
+TALK = Domain("talk", "All.")
 LAW = Domain("law", "About law.", instruction="Be exact.")
 
 
@@ -47,25 +47,39 @@ def plugin(
     return made
 
 
-def loaded(*modules: Any) -> Plugins:
-    plugins = Plugins(installed=False)
+def names(*modules: Any) -> list[str]:
+    """Make objects importable, as ``plugin-0``, ``plugin-1``, …; return those names."""
     for number, module in enumerate(modules):
-        plugins.add(module, f"plugin-{number}")
-    return plugins
+        sys.modules[f"plugin-{number}"] = module
+    return [f"plugin-{number}" for number in range(len(modules))]
+
+
+@pytest.fixture(autouse=True)
+def imported() -> Iterator[None]:
+    yield
+    for name in [name for name in sys.modules if name.startswith("plugin-")]:
+        del sys.modules[name]
+
+
+def loaded(*modules: Any) -> Plugins:
+    return Plugins(names(*modules))
+
+
+def routing_by(router: str, *modules: Any) -> Routing:
+    return Routing(parse_routing({"router": router, "plugin": names(*modules)}), no_model)
 
 
 def routed(route: Callable[..., Any], texts: list[str]) -> list[Route]:
-    plugins = loaded(plugin([CHAT, LAW], route))
-    routing = Routing(parse_routing({"router": "mine"}), no_model, plugins)
+    routing = routing_by("mine", plugin([TALK, LAW], route))
     return routing.route([RouterInput([{"role": "user", "content": text}]) for text in texts])
 
 
 def test_a_router_answers_with_names_none_or_routes() -> None:
-    answers = ["law", None, Route("chat", 0.5, "a note")]
+    answers = ["law", None, Route("talk", 0.5, "a note")]
     assert routed(lambda prompts: answers, ["a", "b", "c"]) == [
         Route("law"),
         Route(None),
-        Route("chat", 0.5, "a note"),
+        Route("talk", 0.5, "a note"),
     ]
 
 
@@ -74,10 +88,10 @@ def test_a_router_is_asked_once_for_all_and_once_for_each_prompt() -> None:
 
     def route(prompts: list[RouterInput]) -> list[str]:
         asked.append([prompt.text for prompt in prompts])
-        return ["law" if prompt.text == "a" else "chat" for prompt in prompts]
+        return ["law" if prompt.text == "a" else "talk" for prompt in prompts]
 
     answers = routed(route, ["a", "b", "a", "a"])
-    assert [found.domain for found in answers] == ["law", "chat", "law", "law"]
+    assert [found.domain for found in answers] == ["law", "talk", "law", "law"]
     assert asked == [["a", "b"]]
 
 
@@ -117,7 +131,7 @@ def test_a_router_that_goes_wrong_is_named_with_its_plugin(
 
 def test_two_plugins_that_offer_one_domain_are_both_named() -> None:
     with pytest.raises(PluginError, match=r"domain 'law'.*'plugin-0'.*'plugin-1'"):
-        loaded(plugin([LAW]), plugin([CHAT, LAW]))
+        loaded(plugin([LAW]), plugin([TALK, LAW]))
 
 
 def test_one_plugin_that_offers_a_domain_twice_is_named() -> None:
@@ -139,14 +153,10 @@ def test_two_plugins_that_offer_one_router_are_both_named() -> None:
 
 
 def test_the_order_of_plugins_changes_nothing() -> None:
-    modules = {"b": plugin([CHAT]), "a": plugin([LAW])}
-    found = []
-    for order in ("ab", "ba"):
-        plugins = Plugins(installed=False)
-        for name in order:
-            plugins.add(modules[name], name)
-        found.append(list(plugins.domains.items()))
-    assert found[0] == found[1] and [name for name, _ in found[0]] == ["law", "chat"]
+    order = names(plugin([LAW]), plugin([TALK]))
+    found = [list(Plugins(listed).domains.items()) for listed in (order, order[::-1])]
+    assert found[0] == found[1]
+    assert [n for n, _ in found[0] if n in ("law", "talk")] == ["law", "talk"]
 
 
 @hookimpl
@@ -265,12 +275,12 @@ def test_a_plugin_that_cannot_be_loaded_is_named(tmp_path: Path, name: str, said
 
 
 def test_what_identifies_a_plugin_changes_with_its_file(file: Path) -> None:
-    first = Plugins([str(file)], installed=False)
+    first = Plugins([str(file)])
     assert first.domains["law"].plugin.describe()["name"] == str(file)
     before = first.domains["law"].plugin.sha256
-    assert Plugins([str(file)], installed=False).domains["law"].plugin.sha256 == before
+    assert Plugins([str(file)]).domains["law"].plugin.sha256 == before
     file.write_text(FILE + "# changed\n")
-    assert Plugins([str(file)], installed=False).domains["law"].plugin.sha256 != before
+    assert Plugins([str(file)]).domains["law"].plugin.sha256 != before
 
 
 def test_a_plugin_in_a_package_is_identified_by_the_whole_package(
@@ -285,9 +295,9 @@ def test_a_plugin_in_a_package_is_identified_by_the_whole_package(
         (package / "rules.py").write_text(rules)
         monkeypatch.syspath_prepend(str(package.parent))
         name = f"routing_rules_{number}.router"
-        hashes.append(Plugins([name], installed=False).loaded[name].sha256)
+        hashes.append(Plugins([name]).loaded[name].sha256)
         (package / "rules.py").write_text("A = 3\n")  # which is not what runs
-        assert Plugins([name], installed=False).loaded[name].sha256 == hashes[-1]
+        assert Plugins([name]).loaded[name].sha256 == hashes[-1]
     assert hashes[0] != hashes[1]
 
 
@@ -299,10 +309,9 @@ def test_only_a_router_that_says_so_is_told_what_the_data_names() -> None:
             def drsow_routers(self, uses: bool = uses) -> list[Router]:
                 return [Router("tells", lambda ps: [p.known for p in ps], uses_known=uses)]
 
-        plugins = loaded(plugin([CHAT, LAW]), Telling())
-        routing = Routing(parse_routing({"router": "tells"}), no_model, plugins)
-        inputs = [RouterInput([{"role": "user", "content": "a"}], n) for n in ("law", "chat")]
-        expected = ["law", "chat"] if uses else [None, None]
+        routing = routing_by("tells", plugin([TALK, LAW]), Telling())
+        inputs = [RouterInput([{"role": "user", "content": "a"}], n) for n in ("law", "talk")]
+        expected = ["law", "talk"] if uses else [None, None]
         assert [found.domain for found in routing.route(inputs)] == expected
 
 
@@ -312,7 +321,6 @@ def test_built_in_plugins_come_through_the_entry_points_of_this_distribution() -
     routers = plugins.routers(RouterContext({}, no_model))
     assert set(routers) == {"column", "keyword", "model"}
     assert all(offer.plugin.sha256 for offer in routers.values())
-    assert not Plugins(installed=False).loaded
 
 
 def test_an_installed_plugin_that_cannot_be_loaded_is_named(
