@@ -17,8 +17,15 @@ _SHAREGPT = {"human": "user", "gpt": "assistant", "function_call": "assistant"}
 _DIALOGUE = re.compile(r"(?:\A|\n\n)(?:Human|Assistant):")
 
 
-def as_messages(prompt: Prompt, where: str) -> list[Message]:
-    """Return a prompt as a list of messages, checked.
+class Messages(list[Message]):
+    """Messages that :func:`as_messages` has checked; given them again, it returns them as such.
+
+    A slice of them is a plain list.
+    """
+
+
+def as_messages(prompt: Prompt, where: str) -> Messages:
+    """Return a prompt as a list of messages, checked once on the way down.
 
     Args:
         prompt: A string, which becomes one user turn, or a list of messages.
@@ -31,35 +38,32 @@ def as_messages(prompt: Prompt, where: str) -> list[Message]:
     Raises:
         DataError: The prompt is neither, or a message lacks a role or text.
     """
+    if isinstance(prompt, Messages):
+        return prompt
     if isinstance(prompt, str):
         check_text(prompt, f"{where}, prompt")
-        return [{"role": "user", "content": prompt}]
+        return Messages([{"role": "user", "content": prompt}])
     if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
         raise DataError(
             f"{where}: a prompt is a string or a list of messages, "
             f"got {type(prompt).__name__}. Give a string for a single user turn."
         )
-    messages: list[Message] = []
-    for position, given in enumerate(prompt):
-        message = _message(given, f"{where}, message {position}")
-        messages.append({key: value for key, value in message.items() if value is not None})
-    return messages
+    messages = (_message(turn, f"{where}, message {n}") for n, turn in enumerate(prompt))
+    return Messages({k: v for k, v in turn.items() if v is not None} for turn in messages)
 
 
-def _message(given: object, where: str) -> Message:
+def _message(turn: object, where: str) -> Message:
     """Return a message with a role and a text, of whatever shape it is given in."""
-    message: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    message: Mapping[str, Any] = turn if isinstance(turn, Mapping) else {}
     if isinstance(message.get("from"), str) and "value" in message and not message.get("role"):
         others = {key: value for key, value in message.items() if key not in ("from", "value")}
         role = _SHAREGPT.get(message["from"], message["from"])
         message = {**others, "role": role, "content": message["value"]}
     if not isinstance(message.get("role"), str):
-        raise DataError(
-            f"{where}: a message is {{'role': ..., 'content': ...}}, got {given!r:.80}."
-        )
+        raise DataError(f"{where}: a message is {{'role': ..., 'content': ...}}, got {turn!r:.80}.")
     content = message.get("content")
     if isinstance(content, list):
-        content = _text_of_parts(content, where)
+        content = "".join(_text_of_part(part, where) for part in content)
         message = {**message, "content": content}
     if not isinstance(content, str) and not message.get("tool_calls"):
         raise DataError(
@@ -70,30 +74,29 @@ def _message(given: object, where: str) -> Message:
     return message
 
 
-def _text_of_parts(parts: Sequence[Any], where: str) -> str:
-    """Return the text of content given in parts, ``[{"type": "text", "text": ...}]``."""
-    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
-    kinds = [part.get("type") if isinstance(part, Mapping) else part for part in parts]
-    for text, kind in zip(texts, kinds, strict=True):
-        if not isinstance(text, str) or kind != "text":
-            raise DataError(
-                f"{where}: the content has a part of type {kind!r:.40}. Only text can be scored."
-            )
-    return "".join(map(str, texts))
+def _text_of_part(part: object, where: str) -> str:
+    """Return the text of a part of a message's content, ``{"type": "text", "text": ...}``."""
+    values = part if isinstance(part, Mapping) else {"type": part}
+    text, kind = values.get("text"), values.get("type")
+    if not isinstance(text, str) or kind != "text":
+        raise DataError(
+            f"{where}: the content has a part of type {kind!r:.40}. Only text can be scored."
+        )
+    return text
 
 
 def remarks(messages: Sequence[Message], response: str) -> tuple[str, ...]:
     """Return what about a row may not be read as it was meant, as notes."""
     roles = dict.fromkeys(m["role"] for m in messages if m["role"] not in KNOWN_ROLES)
     texts = [str(message.get("content") or "") for message in messages]
-    found = [f"the role {role!r} is none that chat templates know" for role in roles]
+    notes = [f"the role {role!r} is none that chat templates know" for role in roles]
     if not any(text.strip() for text in texts):
-        found.append("the prompt is empty")
+        notes.append("the prompt is empty")
     if not response.strip():
-        found.append("the response is empty")
+        notes.append("the response is empty")
     if any(_DIALOGUE.search(text) for text in (*texts, response)):
-        found.append("'Human:' and 'Assistant:' in a text are read as text, not as turns")
-    return tuple(found)
+        notes.append("'Human:' and 'Assistant:' in a text are read as text, not as turns")
+    return tuple(notes)
 
 
 def unscored(response: object) -> tuple[str, ...]:
@@ -129,11 +132,10 @@ def check_text(text: str, where: str) -> None:
 
 
 def plain_text(messages: Sequence[Message]) -> str:
-    """Return a conversation as a plain language model reads it.
+    """Return a conversation as a model without a chat template reads it.
 
-    The contents of all messages, each followed by a blank line, without role names: the
-    text that a response continues when a side has no chat template. A last message of the
-    assistant's is continued itself, so no blank line follows it.
+    The contents of all messages, each followed by a blank line, without role names. A last
+    message of the assistant's is continued itself, so no blank line follows it.
     """
     text = "".join(f"{m['content']}\n\n" for m in messages if m.get("content"))
     prefill = is_prefill(messages) and messages[-1].get("content")
@@ -165,7 +167,7 @@ def is_prefill(messages: Sequence[Message]) -> bool:
 class Preference:
     """One preference row: a prompt and two responses to it."""
 
-    prompt: list[Message]
+    prompt: Messages
     chosen: str
     rejected: str
 
@@ -186,16 +188,16 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
         DataError: A value is missing or of the wrong type, the two responses do not follow
             one prompt, or a response has more than one turn.
     """
-    chosen, rejected = row.get("chosen"), row.get("rejected")
+    chosen: Any = row.get("chosen")
+    rejected: Any = row.get("rejected")
+    prompt = row.get("prompt")
     _check_pair(chosen, rejected, where)
-    assert chosen is not None and rejected is not None
-    if "prompt" in row and row["prompt"] is None:
+    if "prompt" in row and prompt is None:
         raise DataError(f"{where}: the prompt is missing. Give one, or leave the row out.")
-    if "prompt" not in row or _repeats_prompt(row["prompt"], chosen):
+    is_in_responses = isinstance(prompt, str) and isinstance(chosen, list) and len(chosen) > 1
+    if prompt is None or is_in_responses:
         cut = _common_length(chosen, rejected, where)
         prompt, chosen, rejected = chosen[:cut], chosen[cut:], rejected[cut:]
-    else:
-        prompt = row["prompt"]
     return Preference(
         prompt=as_messages(prompt, where),
         chosen=response_text(chosen, f"{where}, chosen"),
@@ -203,26 +205,20 @@ def as_preference(row: Mapping[str, Any], where: str) -> Preference:
     )
 
 
-def _check_pair(chosen: object, rejected: object, where: str) -> None:
+def _check_pair(chosen: Any, rejected: Any, where: str) -> None:
     """Check that two responses are two texts or two lists of messages."""
     if type(chosen) is not type(rejected) or not isinstance(chosen, (str, list)):
         raise DataError(
             f"{where}: chosen and rejected are two strings or two lists of messages, "
             f"got {type(chosen).__name__} and {type(rejected).__name__}."
         )
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        both = [*chosen, *rejected]
-        if both and all(isinstance(value, str) for value in both):
-            raise DataError(
-                f"{where}: chosen and rejected are lists of texts ({len(chosen)} and "
-                f"{len(rejected)}), as in RewardBench 2 and RM-Bench, and a row is to hold one "
-                "pair. Make a row of each chosen with each rejected text."
-            )
-
-
-def _repeats_prompt(prompt: object, chosen: str | list[Message]) -> bool:
-    """Tell whether a text prompt stands beside conversations that hold it themselves."""
-    return isinstance(prompt, str) and isinstance(chosen, list) and len(chosen) > 1
+    values = [*chosen, *rejected] if isinstance(chosen, list) else []
+    if values and all(isinstance(value, str) for value in values):
+        raise DataError(
+            f"{where}: chosen and rejected are lists of texts ({len(chosen)} and "
+            f"{len(rejected)}), as in RewardBench 2 and RM-Bench, and a row is to hold one "
+            "pair. Make a row of each chosen with each rejected text."
+        )
 
 
 def _common_length(chosen: str | list[Message], rejected: str | list[Message], where: str) -> int:
