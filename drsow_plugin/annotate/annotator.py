@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,25 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
-from drsow_plugin.annotate.batches import check_mapping, plain_columns
-from drsow_plugin.annotate.devices import place
-from drsow_plugin.annotate.items import Item, Rewards, raise_first, read_rows
+from drsow_plugin.annotate.items import raise_first, read_rows
 from drsow_plugin.annotate.kinds import make_labeller
-from drsow_plugin.annotate.labeller import Labeller
-from drsow_plugin.annotate.layout import Layout, find_layout
+from drsow_plugin.annotate.layout import find_layout
 from drsow_plugin.annotate.options import (
     AnnotatorOptions,
     label_options,
     split_options,
 )
-from drsow_plugin.annotate.reopening import check_reopens, reopened
-from drsow_plugin.annotate.tables import has_null_column, labelled_table, own_columns
+from drsow_plugin.annotate.scorer import Scorer
+from drsow_plugin.annotate.tables import (
+    check_mapping,
+    has_null_column,
+    labelled_table,
+    own_columns,
+    plain_columns,
+)
 from drsow_plugin.cache import cache_folder
-from drsow_plugin.config.pair import PairConfig, as_options, parse_pair
+from drsow_plugin.config.pair import as_options, parse_pair
 from drsow_plugin.config.parse import call_text
-from drsow_plugin.config.routing import RoutingConfig
-from drsow_plugin.errors import DataError
-from drsow_plugin.hashing import text_sha256
-from drsow_plugin.records import Reduction
-from drsow_plugin.scoring.drsow import DrSoW
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +56,7 @@ class Annotator:
 
     Attributes:
         config: How rows are read and labelled.
+        scorer: Gives the rows their rewards.
         report: What the last :meth:`run` did, or ``None``.
     """
 
@@ -82,15 +80,19 @@ class Annotator:
         Raises:
             ConfigError: An option or a model is wrong.
         """
-        pair, self.config = split_options({"strong": strong, "weak": weak, **options})
-        self._pair: PairConfig = parse_pair(pair)
-        self._opened: DrSoW | None = DrSoW.from_config(self._pair)
-        self._fingerprint: str | None = None
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._set({"strong": strong, "weak": weak, **options})
+        self.scorer.open()  # what is wrong with the models shows now
+
+    def _set(self, options: Mapping[str, Any], fingerprint: str | None = None) -> None:
+        pair, self.config = split_options(options)
+        self.scorer = Scorer(
+            parse_pair(pair), token_logprobs=self.config.token_logprobs, fingerprint=fingerprint
+        )
         self.report: Report | None = None
 
     def __repr__(self) -> str:
-        return call_text("Annotator", as_options(self._pair) | label_options(self.config))
+        options = as_options(self.scorer.pair) | label_options(self.config)
+        return call_text("Annotator", options)
 
     def __call__(
         self, batch: Mapping[str, Sequence[Any]], rank: int | None = None
@@ -101,104 +103,29 @@ class Annotator:
             batch: Columns of rows.
             rank: Number of the process; it chooses the device.
 
+        Returns:
+            The columns as lists, which ``map`` puts beside the others. Where one of them has no
+            value, from which ``map`` could tell its type, the whole batch as a table instead.
+
         Raises:
             DataError: The columns are of no known kind, or a row cannot be scored and
                 ``on_error`` is ``raise``.
         """
         check_mapping(batch)
-        layout = self.find_layout(list(batch))
+        layout = find_layout(list(batch), self.config, self.scorer.pair.routing)
         values = plain_columns(batch, layout)
         items = read_rows(values, layout)
         table = getattr(batch, "pa_table", None)
-        labeller = self.labeller(layout, values, None if table is None else table.schema)
-        self.check_free(labeller, list(batch))
-        labels = labeller.label(values, items, self.rewards(items, rank=rank))
+        types = None if table is None else table.schema
+        labeller = make_labeller(layout, self.config, values, types)
+        labeller.check_free(list(batch))
+        rewards = self.scorer.rewards(items, rank=rank)
+        if self.config.on_error == "raise":
+            raise_first(items, rewards)
+        labels = labeller.label(values, items, rewards)
         if table is not None and has_null_column(labels):
-            # As plain lists a column without a value would get the type null for good.
             return labelled_table(table, labels, labeller)
         return {**own_columns(values, labels, labeller), **labels.columns}
-
-    def find_layout(self, columns: Sequence[str]) -> Layout:
-        """Return which columns are read.
-
-        Raises:
-            DataError: The columns are of no known kind.
-        """
-        key = tuple(columns)
-        if key not in self._layouts:
-            self._layouts[key] = find_layout(columns, self.config, self._pair.routing)
-        return self._layouts[key]
-
-    def labeller(
-        self, layout: Layout, batch: Mapping[str, Sequence[Any]], types: pa.Schema | None
-    ) -> Labeller:
-        """Return what turns rewards into columns, for rows such as these."""
-        return make_labeller(layout, self.config, batch, types)
-
-    def check_free(self, labeller: Labeller, columns: Sequence[str]) -> None:
-        """Check that no column is there that would be added.
-
-        Raises:
-            DataError: One is.
-        """
-        written = {*labeller.schema(), *labeller.renames().values()}
-        taken = written & set(columns) - set(labeller.layout.columns)
-        if taken:
-            keep = ", or keep_names=true" if labeller.renames() else ""
-            raise DataError(
-                f"The data has columns that would be written: {', '.join(sorted(taken))}. Remove "
-                f"or rename them, or give another prefix=… for ours{keep}."
-            )
-
-    def rewards(
-        self,
-        items: Sequence[Item],
-        *,
-        rank: int | None = None,
-        first_row: int = 0,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> Rewards:
-        """Return the rewards of the responses of some rows.
-
-        Args:
-            items: The rows.
-            rank: Number of the process; it chooses the device.
-            first_row: How to number the rows in an error.
-            progress: See :meth:`drsow_plugin.DrSoW.score`.
-
-        Returns:
-            For each row a reward for each response; ``None`` for a missing response. A row
-            that could not be read has none.
-
-        Raises:
-            DataError: A row cannot be scored and ``on_error`` is ``raise``.
-        """
-        flat = [
-            (row, text)
-            for row, item in enumerate(items)
-            for text in item.responses
-            if text is not None
-        ]
-        scored = iter(
-            self._open(rank).score(
-                [list(items[row].prompt) for row, _ in flat],
-                [text for _, text in flat],
-                domains=[items[row].domain for row, _ in flat]
-                if self._pair.routing.is_on
-                else None,
-                on_error="null",
-                token_logprobs=self.config.token_logprobs,
-                progress=progress,
-            )
-            if flat
-            else ()
-        )
-        rewards: Rewards = [
-            [None if text is None else next(scored) for text in item.responses] for item in items
-        ]
-        if self.config.on_error == "raise":
-            raise_first(items, rewards, first_row)
-        return rewards
 
     def run(
         self,
@@ -236,13 +163,17 @@ class Annotator:
             StorageError: There is no room left, or files cannot be written. Likewise.
             Interrupted: Ctrl-C or a signal came. Likewise.
         """
-        from drsow_plugin.annotate.runner import Folders, run
+        from drsow_plugin.annotate.runner import Run
 
         root = cache_folder(cache_dir)
-        folders = Folders(root / "scores" / self.work_key[:32], Path(rows_dir or root / "labelled"))
-        labelled, self.report = run(
-            *(self, data, num_proc, folders), keep_unusable=keep_unusable, shard_rows=shard_rows
+        run = Run(
+            self.scorer,
+            self.config,
+            scores=root / "scores" / self.scorer.work_key[:32],
+            rows=Path(rows_dir or root / "labelled"),
+            keep_unusable=keep_unusable,
         )
+        labelled, self.report = run.label(data, num_proc, shard_rows)
         return labelled
 
     def report_on(self, data: Any) -> Report:
@@ -256,65 +187,20 @@ class Annotator:
         """
         from drsow_plugin.annotate.runner import report_on
 
-        return report_on(self, data)
-
-    @cached_property
-    def _pinned(self) -> PairConfig:
-        return self._open().pinned_config
+        return report_on(self.scorer, self.config, data)
 
     @property
     def fingerprint(self) -> str:
         """A hash of everything that changes a reward; see :attr:`DrSoW.fingerprint`."""
-        if self._fingerprint is None:
-            self._fingerprint = self._open().fingerprint
-        return self._fingerprint
+        return self.scorer.fingerprint
 
     def options(self) -> dict[str, Any]:
         """Return the options in force, but for defaults, with Hub revisions as commits."""
-        return self.pair_options() | label_options(self.config)
-
-    def pair_options(self) -> dict[str, Any]:
-        """Return those of the pair."""
-        return as_options(self._pinned)
-
-    @property
-    def routing(self) -> RoutingConfig:
-        """How prompts are sent to domains."""
-        return self._pair.routing
-
-    @property
-    def reduction(self) -> Reduction:
-        """How a reward is made from two log-probs."""
-        return self._pair.scoring.reduction
+        return self.scorer.options() | label_options(self.config)
 
     def describe(self) -> dict[str, Any]:
         """Return the pair and the policies, as plain values; see :meth:`DrSoW.describe`."""
-        return self._open().describe()
-
-    @property
-    def work_key(self) -> str:
-        """What finished scores are kept under."""
-        described = {
-            "fingerprint": self.fingerprint,
-            "token_logprobs": self.config.token_logprobs,
-            "batching": [self._pair.batch_tokens, self._pair.batch_size],  # decides the rounding
-        }
-        return text_sha256(json.dumps(described, sort_keys=True))
-
-    def check_reopens(self) -> None:
-        """Check that another process can open the same pair.
-
-        Raises:
-            ConfigError: A model or a tokenizer is in memory.
-        """
-        check_reopens(self._pair)
-
-    def _open(self, rank: int | None = None) -> DrSoW:
-        placed = self._pair if rank is None else place(self._pair, rank)
-        if self._opened is None or (rank is not None and self._opened.config != placed):
-            self._opened = None  # the former weights go before others come
-            self._opened = reopened(placed, self._fingerprint)
-        return self._opened
+        return self.scorer.open().describe()
 
     def __reduce__(self) -> tuple[Callable[[str], Annotator], tuple[str]]:
         """Pickle as configuration: one text, the same in every process."""
@@ -330,9 +216,5 @@ def _restore(state: str) -> Annotator:
     """Return the annotator of a pickled configuration; opens no model."""
     loaded = json.loads(state)
     annotator = Annotator.__new__(Annotator)
-    pair, annotator.config = split_options(loaded["options"])
-    annotator._pair = parse_pair(pair)
-    annotator._opened = annotator.report = None
-    annotator._fingerprint = loaded["fingerprint"]
-    annotator._layouts = {}
+    annotator._set(loaded["options"], loaded["fingerprint"])
     return annotator

@@ -270,7 +270,7 @@ def _rating(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def raise_first(items: Sequence[Item], rewards: Rewards, first_row: int) -> None:
+def raise_first(items: Sequence[Item], rewards: Rewards, first_row: int = 0) -> None:
     """Raise for the first row that could not be scored.
 
     Args:

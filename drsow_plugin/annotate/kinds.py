@@ -21,7 +21,7 @@ from drsow_plugin.annotate.columns import (
     status_values,
 )
 from drsow_plugin.annotate.items import Item
-from drsow_plugin.annotate.labeller import Batch, Labeller, Row, raw_prompt, with_left_out
+from drsow_plugin.annotate.labeller import Batch, Label, Labeller, raw_prompt, with_left_out
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.selection import CLOSE, Choice, select_pair
@@ -36,11 +36,11 @@ class SingleLabeller(Labeller):
     def _added(self) -> Schema:
         return self.per_response
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
         reward = scored[0] if scored else None
         values = {name: getattr(reward, name, None) for name in self.per_response}
         problem = reward.reason if reward else None
-        return Row(values | status_values(item, problem, scored), values["reward"] is not None)
+        return Label(values | status_values(item, problem, scored), values["reward"] is not None)
 
 
 class PairLabeller(Labeller):
@@ -97,7 +97,7 @@ class PairLabeller(Labeller):
         named = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)
         return {own: name for name, own in named if own is not None and own != name}
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
         chosen, rejected = scored or (None, None)
         margin = None
         if chosen and rejected and chosen.reward is not None and rejected.reward is not None:
@@ -123,7 +123,7 @@ class PairLabeller(Labeller):
         if self._rewrites:
             values["notes"] = with_left_out(values["notes"], item)
         usable = margin is not None and not is_close
-        return Row(values, usable, swapped and not self._writes)
+        return Label(values, usable, swapped and not self._writes)
 
     def _pair(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
         """Return prompt, chosen and rejected as they are written; of a bad row what there is."""
@@ -169,7 +169,7 @@ class CandidateLabeller(Labeller):
             "rejected_score": Column(NUMBER, "reward of the rejected response, nats"),
         }
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
         rewards = [reward.reward if reward else None for reward in scored]
         choice = select_pair(item, rewards, self.config)
         values: dict[str, Any] = {
@@ -184,7 +184,7 @@ class CandidateLabeller(Labeller):
             values["prompt"] = raw_prompt(given, self.layout) if self._messages else raw
         if self._messages:
             values["notes"] = with_left_out(values["notes"], item)
-        return Row(values, choice.chosen is not None)
+        return Label(values, choice.chosen is not None)
 
     def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
         """Return the columns that TRL's trainers read."""

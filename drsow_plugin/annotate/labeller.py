@@ -46,8 +46,8 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The values of one row, whether it is usable, and whether its responses change places."""
+class Label:
+    """What labelling makes of one row; see :class:`Labels`, which holds those of a batch."""
 
     values: dict[str, Any]
     usable: bool
@@ -92,6 +92,21 @@ class Labeller(ABC):
         """Return the columns that are there again under another name."""
         return list(self.renames())
 
+    def check_free(self, columns: Sequence[str]) -> None:
+        """Check that no column is there that would be added.
+
+        Raises:
+            DataError: One is.
+        """
+        written = {*self.schema(), *self.renames().values()}
+        taken = written & set(columns) - set(self.layout.columns)
+        if taken:
+            keep = ", or keep_names=true" if self.renames() else ""
+            raise DataError(
+                f"The data has columns that would be written: {', '.join(sorted(taken))}. Remove "
+                f"or rename them, or give another prefix=… for ours{keep}."
+            )
+
     def _name(self, name: str) -> str:
         """Return what a column is called in the data."""
         plain = name in self._written() and not (self.layout.prefixed and name in PAIR)
@@ -112,13 +127,13 @@ class Labeller(ABC):
         unread = ", ".join(map(repr, self.layout.unread))
         note = f"only text is scored: {unread} is not read" if unread else ""
         for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-            row = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
+            label = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
             domain = domain_values(scored) if self.layout.routed else {}
-            notes = "; ".join(filter(None, [row.values["notes"], note]))
-            for name, value in (row.values | domain | {"notes": notes}).items():
+            notes = "; ".join(filter(None, [label.values["notes"], note]))
+            for name, value in (label.values | domain | {"notes": notes}).items():
                 labels.columns[names[name]].append(value)
-            labels.usable.append(row.usable)
-            labels.swapped.append(row.swapped)
+            labels.usable.append(label.usable)
+            labels.swapped.append(label.swapped)
         return labels
 
     @abstractmethod
@@ -130,7 +145,7 @@ class Labeller(ABC):
         return {}
 
     @abstractmethod
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Row:
+    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
         """Return the values of both for one row."""
 
 

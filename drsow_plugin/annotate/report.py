@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
-from drsow_plugin.annotate.options import OF_KINDS
+from drsow_plugin.annotate.options import OF_KINDS, LabelConfig, label_options
 from drsow_plugin.annotate.outputs import Place
 from drsow_plugin.annotate.plots import Pictures
 from drsow_plugin.errors import DataError
@@ -21,8 +21,8 @@ from drsow_plugin.records import SIDES
 from drsow_plugin.redaction import without_tokens
 
 if TYPE_CHECKING:
-    from drsow_plugin.annotate.annotator import Annotator
     from drsow_plugin.annotate.labeller import Labeller
+    from drsow_plugin.annotate.scorer import Scorer
     from drsow_plugin.annotate.summary import Summary
 
 
@@ -43,7 +43,8 @@ class Report:
     @classmethod
     def of(
         cls,
-        annotator: Annotator,
+        scorer: Scorer,
+        config: LabelConfig,
         summaries: Mapping[str, Summary],
         labeller: Labeller,
         *,
@@ -54,14 +55,14 @@ class Report:
         values = {
             "kind": kind,
             "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "fingerprint": annotator.fingerprint,
-            "options": annotator.options(),
-            "pair": annotator.describe(),
-            **_routing(annotator),
+            "fingerprint": scorer.fingerprint,
+            "options": scorer.options() | label_options(config),
+            "pair": scorer.open().describe(),
+            **_routing(scorer),
             "annotation": {
                 **{
                     name: value
-                    for name, value in asdict(annotator.config).items()
+                    for name, value in asdict(config).items()
                     if value is not None and kind in OF_KINDS.get(name, (kind,))
                 },
                 "keep_unusable": keep_unusable,
@@ -153,9 +154,9 @@ def _short(name: str) -> str:
     return name if len(name) <= 60 else f"{name[:40]}…{name[-19:]}"
 
 
-def _routing(annotator: Annotator) -> dict[str, Any]:
+def _routing(scorer: Scorer) -> dict[str, Any]:
     """Return the router and the domains that were in force, if any."""
-    routing = annotator.describe().get("routing")
+    routing = scorer.open().describe().get("routing")
     if routing is None:
         return {}
     domains = routing.pop("domains")

@@ -6,28 +6,35 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
-from drsow_plugin.annotate.batches import shards_of, tables_of, with_class_names
 from drsow_plugin.annotate.columns import OK, PARTIAL
-from drsow_plugin.annotate.devices import parse_processes
-from drsow_plugin.annotate.drivers.processes import Scored, Shard, score_here, score_in_processes
+from drsow_plugin.annotate.drivers import Driver, parse_processes
+from drsow_plugin.annotate.drivers.processes import score_here, score_in_processes
 from drsow_plugin.annotate.failures import nothing_labelled, tell_left_out
-from drsow_plugin.annotate.items import raise_first
+from drsow_plugin.annotate.items import Rewards, raise_first
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.labeller import Labeller
 from drsow_plugin.annotate.layout import PAIR, find_layout
-from drsow_plugin.annotate.options import Kind
+from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.report import Report
-from drsow_plugin.annotate.store import Shards, open_shards
+from drsow_plugin.annotate.scorer import Scorer
+from drsow_plugin.annotate.store import RewardStore, open_store
 from drsow_plugin.annotate.summary import Summary
-from drsow_plugin.annotate.tables import labelled_table
+from drsow_plugin.annotate.tables import (
+    Shard,
+    labelled_table,
+    shards_of,
+    tables_of,
+    with_class_names,
+)
 from drsow_plugin.cache import hold, storage_errors, unfinished
 from drsow_plugin.config.parse import parse_positive
 from drsow_plugin.data.loading import check_split_name
@@ -35,20 +42,9 @@ from drsow_plugin.errors import DataError, Interrupted
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
 
-if TYPE_CHECKING:
-    from drsow_plugin.annotate.annotator import Annotator
-
 _PAIR = ("prompt_column", "chosen_column", "rejected_column")
 
 AnySplit = Any  # a Dataset or an IterableDataset
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where finished scores are kept, and where labelled rows are written."""
-
-    scores: Path
-    rows: Path
 
 
 @dataclass(frozen=True)
@@ -62,97 +58,128 @@ class _Split:
     features: datasets.Features
 
 
-def run(
-    annotator: Annotator,
-    data: Any,
-    num_proc: int | None,
-    folders: Folders,
-    *,
-    keep_unusable: bool,
-    shard_rows: int,
-) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
-    """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
-    processes = parse_processes(num_proc)
-    if processes > 1:
-        annotator.check_reopens()
-    size = parse_positive("shard_rows", shard_rows) or 1
-    several = isinstance(data, Mapping)
-    named: Mapping[str, AnySplit] = data if several else {_split_name(data): data}
-    if not named:
-        raise DataError("The data set has no split. Give at least one with rows.")
-    for name in named:
-        check_split_name(name)
-    splits = [_open_split(annotator, name, split, size) for name, split in named.items()]
-    kinds = {split.name: split.labeller.layout.kind for split in splits}
-    if len(set(kinds.values())) > 1:
-        raise DataError(f"The splits are of different kinds: {kinds}. Label them one by one.")
-    run = _Run(annotator, folders, keep_unusable, _count_shards(splits, size))
-    finished, summaries = run.label(splits, min(processes, run.shards or processes))
-    if not any(len(split) for split in finished.values()):
-        raise DataError(nothing_labelled(summaries))
-    if not keep_unusable:
-        tell_left_out(summaries)
-    labeller = splits[0].labeller
-    report = Report.of(annotator, summaries, labeller, keep_unusable=keep_unusable)
-    if several:
-        return datasets.DatasetDict(finished), report
-    return next(iter(finished.values())), report
-
-
 @dataclass(frozen=True)
-class _Run:
-    """What a run needs to know; ``shards`` is how many there are, or ``None``."""
+class Run:
+    """A pass over a data set, as :meth:`drsow_plugin.Annotator.run` makes it.
 
-    annotator: Annotator
-    folders: Folders
+    Attributes:
+        scorer: Gives the rewards.
+        config: How rows are read and labelled.
+        scores: Folder of finished rewards.
+        rows: Folder for labelled rows.
+        keep_unusable: Whether rows without a reward, or without a pair, stay.
+    """
+
+    scorer: Scorer
+    config: LabelConfig
+    scores: Path
+    rows: Path
     keep_unusable: bool
-    shards: int | None
 
     def label(
-        self, splits: Sequence[_Split], processes: int
+        self, data: Any, num_proc: int | None, shard_rows: int
+    ) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
+        """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
+        processes = parse_processes(num_proc)
+        if processes > 1:
+            self.scorer.check_reopens()
+        size = parse_positive("shard_rows", shard_rows) or 1
+        splits = self._open_splits(data, size)
+        shards = _count_shards(splits, size)
+        processes = min(processes, shards or processes)
+        driver = partial(score_in_processes, num_proc=processes) if processes > 1 else score_here
+        labelled, summaries = self._label(splits, driver, shards)
+        if not any(len(split) for split in labelled.values()):
+            raise DataError(nothing_labelled(summaries))
+        if not self.keep_unusable:
+            tell_left_out(summaries)
+        report = Report.of(
+            self.scorer,
+            self.config,
+            summaries,
+            splits[0].labeller,
+            keep_unusable=self.keep_unusable,
+        )
+        if isinstance(data, Mapping):
+            return datasets.DatasetDict(labelled), report
+        return next(iter(labelled.values())), report
+
+    def _open_splits(self, data: Any, size: int) -> list[_Split]:
+        """Check all splits and read the first rows of each."""
+        parts = _splits_of(data)
+        for name in parts:
+            check_split_name(name)
+        splits = [self._open_split(name, part, size) for name, part in parts.items()]
+        kinds = {split.name: split.labeller.layout.kind for split in splits}
+        if len(set(kinds.values())) > 1:
+            raise DataError(f"The splits are of different kinds: {kinds}. Label them one by one.")
+        return splits
+
+    def _open_split(self, name: str, data: AnySplit, size: int) -> _Split:
+        if not isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
+            raise DataError(
+                f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
+                f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
+            )
+        tables = tables_of(data, size)
+        first = next(tables, None)
+        if first is None:
+            raise DataError(f"The split {name!r} is empty. Give at least one row.")
+        layout = find_layout(first.column_names, self.config, self.scorer.pair.routing)
+        shards = shards_of(chain([first], tables), layout)
+        head = next(shards)
+        labeller = make_labeller(layout, self.config, head.values, head.table.schema)
+        labeller.check_free(first.column_names)
+        added = pa.schema([(n, column.type) for n, column in labeller.schema().items()])
+        return _Split(
+            name=name,
+            rows=len(data) if isinstance(data, datasets.Dataset) else None,
+            shards=chain([head], shards),
+            labeller=labeller,
+            features=datasets.Features(
+                {**_kept(first.features, labeller), **datasets.Features.from_arrow_schema(added)}
+            ),
+        )
+
+    def _label(
+        self, splits: Sequence[_Split], driver: Driver, shards: int | None
     ) -> tuple[dict[str, datasets.Dataset], dict[str, Summary]]:
         """Return the labelled splits and what came out.
 
         Raises:
             Interrupted: Ctrl-C or a signal came.
         """
-        finished: dict[str, datasets.Dataset] = {}
-        summaries: dict[str, Summary] = {}
-        with open_shards(self.folders.scores, self.annotator.reduction) as done:
-            done.describe(self.annotator.pair_options())
+        labelled: dict[str, datasets.Dataset] = {}
+        summaries = {split.name: Summary(split.labeller.layout, self.config) for split in splits}
+        with open_store(self.scores, self.scorer.pair.scoring) as store:
+            store.describe(self.scorer.options())
             try:
                 for split in splits:
-                    summaries[split.name] = Summary(split.labeller.layout, self.annotator.config)
-                    finished[split.name] = self._split(
-                        split, done, processes, summaries[split.name]
-                    )
+                    summary = summaries[split.name]
+                    labelled[split.name] = self._label_split(split, driver, store, summary)
             except KeyboardInterrupt:
-                of = "" if self.shards is None else f" of {self.shards}"
+                of = "" if shards is None else f" of {shards}"
                 raise Interrupted(
-                    f"{done.kept}{of} shards are kept; the same run goes on from there"
+                    f"{store.kept}{of} shards are kept; the same run goes on from there"
                 ) from None
-        return finished, summaries
+        return labelled, summaries
 
-    def _split(
-        self, split: _Split, done: Shards, processes: int, summary: Summary
+    def _label_split(
+        self, split: _Split, driver: Driver, store: RewardStore, summary: Summary
     ) -> datasets.Dataset:
         progress = RowProgress(split.rows, f"drsow: {split.name}")
-        scored = (
-            score_here(self.annotator, split.shards, done, progress)
-            if processes == 1
-            else score_in_processes(self.annotator, split.shards, done, progress, processes)
-        )
+        scored = driver(self.scorer, split.shards, store, progress)
         try:
-            return _write(split, self._tables(split, scored, summary), self.folders.rows)
+            return _write(split, self._tables(split, scored, summary), self.rows)
         finally:
             scored.close()  # ends processes that are at work still
             progress.close()
 
     def _tables(
-        self, split: _Split, scored: Iterable[Scored], summary: Summary
+        self, split: _Split, scored: Iterable[tuple[Shard, Rewards]], summary: Summary
     ) -> Iterator[pa.Table]:
         for shard, rewards in scored:
-            if self.annotator.config.on_error == "raise":  # what was kept is of any policy
+            if self.config.on_error == "raise":
                 raise_first(shard.items, rewards, shard.first_row)
             labels = split.labeller.label(shard.values, shard.items, rewards)
             summary.add(shard.values, labels.columns, labels.usable)
@@ -160,17 +187,26 @@ class _Run:
             yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
 
 
+def _splits_of(data: Any) -> Mapping[str, AnySplit]:
+    """Return the splits of a data set by name; one split has the name that it knows of itself."""
+    if isinstance(data, Mapping):
+        if not data:
+            raise DataError("The data set has no split. Give at least one with rows.")
+        return data
+    name = re.match(r"[\w.]+", str(getattr(data, "split", None) or ""))  # train of train[:10]
+    return {name[0] if name else "train": data}
+
+
 def _count_shards(splits: Sequence[_Split], size: int) -> int | None:
     rows = [split.rows for split in splits if split.rows is not None]
     return sum(-(-count // size) for count in rows) if len(rows) == len(splits) else None
 
 
-def report_on(annotator: Annotator, data: Any) -> Report:
+def report_on(scorer: Scorer, config: LabelConfig, data: Any) -> Report:
     """Return the report on labelled rows; see :meth:`drsow_plugin.Annotator.report_on`."""
-    prefix = annotator.config.prefix
-    named = data if isinstance(data, Mapping) else {_split_name(data): data}
+    prefix = config.prefix
     summaries: dict[str, Summary] = {}
-    for name, split in named.items():
+    for name, split in _splits_of(data).items():
         columns = split.column_names
         marks: dict[str, Kind] = {"rewards": "candidates", "margin": "pairs", "reward": "single"}
         kind = next((k for mark, k in marks.items() if f"{prefix}{mark}" in columns), None)
@@ -179,53 +215,18 @@ def report_on(annotator: Annotator, data: Any) -> Report:
                 f"The rows have no columns that begin with {prefix!r}, as labelled rows have. "
                 "Give what map(annotate, …) returned."
             )
-        config = replace(annotator.config, kind=kind)
-        gone: dict[str, Any] = {n: None for n in _PAIR if getattr(config, n) not in columns}
-        config = replace(config, **gone)  # these were renamed
-        layout = find_layout(columns, config, annotator.routing)
+        renamed: dict[str, Any] = {n: None for n in _PAIR if getattr(config, n) not in columns}
+        in_place = replace(config, kind=kind, **renamed)
+        layout = find_layout(columns, in_place, scorer.pair.routing)
         layout = replace(layout, prefixed=f"{prefix}{PAIR[0]}" in columns)
-        summaries[name] = Summary(layout, config)
+        summaries[name] = Summary(layout, in_place)
         for part in tables_of(split, 1000):
             values = with_class_names(part[:], part.features)
-            labeller = make_labeller(layout, config, values)
+            labeller = make_labeller(layout, in_place, values)
             usable = [s.startswith((OK, PARTIAL)) for s in values[f"{prefix}status"]]
             labels = {n: values[n] for n in labeller.schema() if n in values}
             summaries[name].add(values, labels, usable)
-    return Report.of(annotator, summaries, labeller, keep_unusable=True)
-
-
-def _split_name(data: Any) -> str:
-    """Return the name of a split, such as ``train`` of ``train[:10]``."""
-    found = re.match(r"[\w.]+", str(getattr(data, "split", None) or ""))
-    return found[0] if found else "train"
-
-
-def _open_split(annotator: Annotator, name: str, data: AnySplit, size: int) -> _Split:
-    """Check a split's columns and read its first rows."""
-    if not isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
-        raise DataError(
-            f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
-            f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
-        )
-    tables = tables_of(data, size)
-    first = next(tables, None)
-    if first is None:
-        raise DataError(f"The split {name!r} is empty. Give at least one row.")
-    layout = annotator.find_layout(first.column_names)
-    shards = shards_of(chain([first], tables), layout)
-    head = next(shards)
-    labeller = annotator.labeller(layout, head.values, head.table.schema)
-    annotator.check_free(labeller, first.column_names)
-    added = pa.schema([(n, column.type) for n, column in labeller.schema().items()])
-    return _Split(
-        name=name,
-        rows=len(data) if isinstance(data, datasets.Dataset) else None,
-        shards=chain([head], shards),
-        labeller=labeller,
-        features=datasets.Features(
-            {**_kept(first.features, labeller), **datasets.Features.from_arrow_schema(added)}
-        ),
-    )
+    return Report.of(scorer, config, summaries, labeller, keep_unusable=True)
 
 
 def _kept(features: datasets.Features, labeller: Labeller) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Finished work on disk: the rewards of some rows, by what they were made from."""
+"""On-disk cache of rewards, keyed by a hash of prompts and responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
 from drsow_plugin.errors import DataError, StorageError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.printable import json_line
-from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Reduction, Reward
+from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Reward, Scoring
 from drsow_plugin.redaction import without_tokens
 from drsow_plugin.scoring.reward import reward as difference
 
@@ -48,7 +48,7 @@ _ADVICE = (
 _log = logging.getLogger(__name__)
 
 
-class Shards:
+class RewardStore:
     """A folder with one file for each run of rows that was scored together.
 
     A file is named by the hash of the rows' prompts and responses, and appears whole or not
@@ -60,13 +60,13 @@ class Shards:
     """
 
     def __init__(
-        self, folder: Path, reduction: Reduction, writing: Path | None, refused: str = ""
+        self, folder: Path, scoring: Scoring, writing: Path | None, refused: str = ""
     ) -> None:
-        """Set out with a folder; :func:`open_shards` is the way to one.
+        """Set out with a folder; :func:`open_store` is the way to one.
 
         Args:
             folder: The folder.
-            reduction: How the rewards are made from log-probs, by which they are checked.
+            scoring: The policies that the rewards are made by; they are checked by the reduction.
             writing: A folder in it for files that are not whole yet, or ``None`` where
                 nothing can be written.
             refused: Why not.
@@ -74,11 +74,11 @@ class Shards:
         self.folder = folder
         self.writing = writing
         self.kept = 0
-        self._reduction = reduction
+        self._scoring = scoring
         self._refused = refused
 
     def path(self, items: Sequence[Item]) -> Path:
-        """Return where the rewards of some rows lie."""
+        """Return where the rewards of some rows are kept."""
         key = text_sha256("\n".join(item.content() for item in items))
         return self.folder / f"{key}.parquet"
 
@@ -97,9 +97,9 @@ class Shards:
                 path.unlink()
             return None
         self.kept += 1
-        found = iter(flat)
+        rewards = iter(flat)
         return [
-            [None if text is None else next(found) for text in item.responses] for item in items
+            [None if text is None else next(rewards) for text in item.responses] for item in items
         ]
 
     def describe(self, options: Mapping[str, Any]) -> None:
@@ -152,23 +152,23 @@ class Shards:
         rows = table.to_pylist()
         if (table.schema.metadata or {}).get(_DIGEST) != _digest(path, rows):
             raise DataError("its hash is another")
-        return [_reward(row, self._reduction) for row in rows]
+        return [_reward(row, self._scoring) for row in rows]
 
 
 @contextmanager
-def open_shards(folder: Path, reduction: Reduction) -> Iterator[Shards]:
+def open_store(folder: Path, scoring: Scoring) -> Iterator[RewardStore]:
     """Open, or make, a folder of finished work; where nothing can be written it is only read.
 
     Args:
         folder: The folder.
-        reduction: How the rewards are made from log-probs.
+        scoring: The policies that the rewards are made by.
     """
     with ExitStack() as stack:
         try:
-            shards = Shards(folder, reduction, stack.enter_context(unfinished(folder)))
+            store = RewardStore(folder, scoring, stack.enter_context(unfinished(folder)))
         except OSError as error:
-            shards = Shards(folder, reduction, None, reason(error))
-        yield shards
+            store = RewardStore(folder, scoring, None, reason(error))
+        yield store
 
 
 def _texts(item: Item) -> list[str]:
@@ -180,7 +180,7 @@ def _digest(path: Path, rows: list[dict[str, Any]]) -> bytes:
     return text_sha256(json.dumps([path.stem, rows])).encode()
 
 
-def _reward(row: dict[str, Any], reduction: Reduction) -> Reward:
+def _reward(row: dict[str, Any], scoring: Scoring) -> Reward:
     """Return a reward as it was saved.
 
     Raises:
@@ -192,11 +192,11 @@ def _reward(row: dict[str, Any], reduction: Reduction) -> Reward:
         fits = row["reason"] is not None
     else:
         fits = math.isfinite(row["reward"]) and row["reward"] == difference(
-            _logprob(row, "strong"), _logprob(row, "weak"), reduction
+            _logprob(row, "strong"), _logprob(row, "weak"), scoring.reduction
         )
     if not fits:
         raise DataError("a reward is not strong - weak")
-    return Reward(**row)
+    return Reward(**row, scoring=scoring)
 
 
 def _logprob(row: Mapping[str, Any], side: str) -> LogProb:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drsow_plugin.annotate.devices import parse_processes
+from drsow_plugin.annotate.drivers import parse_processes
 from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.cli.configfile import merge_config

@@ -17,7 +17,7 @@ from helpers.labelling import label
 from helpers.preferences import USER, WORDS, candidates, pairs, turn
 
 from drsow_plugin import Annotator, ConfigError, DataError, DrSoW
-from drsow_plugin.annotate import devices
+from drsow_plugin.annotate import scorer
 from drsow_plugin.config.pair import parse_pair
 
 
@@ -271,9 +271,9 @@ def test_an_option_that_is_wrong_is_refused_at_once(strong: str, weak: str) -> N
 def test_a_process_takes_the_device_of_its_rank(
     strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "device_names", lambda: ["cuda:0", "cuda:1", "cuda:2"])
+    monkeypatch.setattr(scorer, "device_names", lambda: ["cuda:0", "cuda:1", "cuda:2"])
     pair = parse_pair({"strong": strong, "weak": weak, "weak_device": "cpu"})
-    placed = devices.place(pair, 5)
+    placed = scorer.place(pair, 5)
     assert (placed.strong.device, placed.weak.device) == ("cuda:2", "cpu")
 
 

@@ -15,11 +15,10 @@ import pytest
 from helpers.labelling import run, scores
 from helpers.preferences import candidates, pairs
 
-from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, Reward
-from drsow_plugin.annotate import store as shards
-from drsow_plugin.annotate.drivers import processes as workers
+from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, Reward, Scoring
+from drsow_plugin.annotate.drivers import processes
 from drsow_plugin.annotate.items import Item
-from drsow_plugin.annotate.store import open_shards
+from drsow_plugin.annotate.store import open_store
 
 POINTS = 20
 
@@ -117,16 +116,36 @@ def test_what_failed_for_want_of_memory_is_not_kept(tmp_path: Path) -> None:
     item = Item(({"role": "user", "content": "q"},), ("a", None))
     fine = Reward(1.0, -1.0, -2.0, 1, 1, notes=("a note",), strong_token_logprobs=(-1.0,))
     failed = dataclasses.replace(fine, reward=None, reason="out of memory: strong: …")
-    with open_shards(tmp_path, "sum") as done:
-        done.save([item], [[failed, None]])
-        assert done.load([item]) is None
-        done.save([item], [[fine, None]])
-        assert done.load([item]) == [[fine, None]]
+    with open_store(tmp_path, Scoring()) as rewards:
+        rewards.save([item], [[failed, None]])
+        assert rewards.load([item]) is None
+        rewards.save([item], [[fine, None]])
+        assert rewards.load([item]) == [[fine, None]]
 
 
-def test_all_of_a_reward_is_kept() -> None:
-    names = {entry.name for entry in dataclasses.fields(Reward)} - {"scoring"}
-    assert names == set(shards._TYPES)
+def test_all_of_a_reward_is_kept(tmp_path: Path) -> None:
+    policies = Scoring(reduction="mean", end_of_turn=False, overflow="skip", max_length=64)
+    values: dict[str, Any] = {
+        "reward": -1.0 / 2 + 2.5 / 4,
+        "strong_logprob": -1.0,
+        "weak_logprob": -2.5,
+        "strong_tokens": 2,
+        "weak_tokens": 4,
+        "strong_truncated": 1,
+        "weak_truncated": 2,
+        "reason": "too long: weak: …",
+        "notes": ("one", "other"),
+        "scoring": policies,
+        "strong_token_logprobs": (-0.5, -0.5),
+        "weak_token_logprobs": (-1.0, -0.5, -0.5, -0.5),
+        "domain": "law",
+        "domain_confidence": 0.25,
+    }
+    assert set(values) == {entry.name for entry in dataclasses.fields(Reward)}
+    item = Item(({"role": "user", "content": "q"},), ("a",))
+    with open_store(tmp_path, policies) as rewards:
+        rewards.save([item], [[Reward(**values)]])
+        assert rewards.load([item]) == [[Reward(**values)]]
 
 
 def test_several_processes_give_the_rows_of_one(tmp_path: Path, strong: str, weak: str) -> None:
@@ -144,7 +163,7 @@ def test_a_process_that_dies_leaves_finished_work(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = pairs(12)
-    monkeypatch.setattr(workers, "_start", die)
+    monkeypatch.setattr(processes, "_start", die)
     with pytest.raises(EngineError, match="Finished work is kept"):
         run(Annotator(strong, weak), rows, tmp_path, num_proc=2)
 

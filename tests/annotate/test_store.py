@@ -22,26 +22,28 @@ from click.testing import CliRunner
 from helpers.labelling import run, scores
 from helpers.preferences import pairs
 
-from drsow_plugin import Annotator, ConfigError, DrSoW, Reward
-from drsow_plugin.annotate import devices, runner
-from drsow_plugin.annotate import store as shards
+from drsow_plugin import Annotator, ConfigError, DrSoW, Reward, Scoring
+from drsow_plugin.annotate import drivers, runner
+from drsow_plugin.annotate import store as stores
 from drsow_plugin.annotate.items import Item
-from drsow_plugin.annotate.store import open_shards
+from drsow_plugin.annotate.store import open_store
 from drsow_plugin.cache import unfinished
 from drsow_plugin.cli import main
 from drsow_plugin.errors import Interrupted, StorageError
+from drsow_plugin.records import Reduction
 
 ITEMS = [Item(({"role": "user", "content": f"q{n}"},), ("a", "b")) for n in range(32)]
 FLIPS = 300
 
 
-def some_rewards(reduction: str = "sum") -> list[list[Reward | None]]:
-    chance = random.Random(3)
+def some_rewards(reduction: Reduction = "sum") -> list[list[Reward | None]]:
+    chance, scoring = random.Random(3), Scoring(reduction=reduction)
 
     def reward() -> Reward:
         strong, weak = -chance.uniform(1, 50), -chance.uniform(1, 50)
         value = strong - weak if reduction == "sum" else strong / 3 - weak / 4
-        return Reward(value, strong, weak, 3, 4, notes=("a note",) * chance.randrange(2))
+        notes = ("a note",) * chance.randrange(2)
+        return Reward(value, strong, weak, 3, 4, notes=notes, scoring=scoring)
 
     return [[reward(), reward()] for _ in ITEMS]
 
@@ -50,15 +52,15 @@ def test_a_score_file_with_any_bit_flipped_is_never_believed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rewards, chance, dropped = some_rewards(), random.Random(4), 0
-    with open_shards(tmp_path, "sum") as done:
-        done.save(ITEMS, rewards)
-        path = done.path(ITEMS)
+    with open_store(tmp_path, Scoring()) as store:
+        store.save(ITEMS, rewards)
+        path = store.path(ITEMS)
         whole = path.read_bytes()
         for _ in range(FLIPS):
             damaged, bit = bytearray(whole), chance.randrange(8 * len(whole))
             damaged[bit // 8] ^= 1 << bit % 8
             path.write_bytes(damaged)
-            found = done.load(ITEMS)
+            found = store.load(ITEMS)
             assert found in (None, rewards)
             assert path.exists() == (found is not None)
             dropped += found is None
@@ -72,33 +74,33 @@ def test_a_reward_that_is_not_the_difference_is_not_believed(
     tmp_path: Path, reduction: Any
 ) -> None:
     rewards = some_rewards(reduction)
-    with open_shards(tmp_path, reduction) as done:
-        done.save(ITEMS, rewards)
-        assert done.load(ITEMS) == rewards
+    with open_store(tmp_path, Scoring(reduction=reduction)) as store:
+        store.save(ITEMS, rewards)
+        assert store.load(ITEMS) == rewards
         right = rewards[7][1]
         assert right is not None
         for wrong in (right.reward + 1e-9, float("nan"), None):  # type: ignore[operator]
             rewards[7][1] = dataclasses.replace(right, reward=wrong)
-            done.save(ITEMS, rewards)
-            assert done.load(ITEMS) is None
+            store.save(ITEMS, rewards)
+            assert store.load(ITEMS) is None
         rewards[7][1] = dataclasses.replace(right, reward=None, reason="too long: …")
-        done.save(ITEMS, rewards)
-        assert done.load(ITEMS) == rewards
+        store.save(ITEMS, rewards)
+        assert store.load(ITEMS) == rewards
 
 
 def test_a_score_file_of_other_rows_or_columns_is_not_believed(tmp_path: Path) -> None:
     others = [dataclasses.replace(item, responses=("c", "d")) for item in ITEMS]
-    with open_shards(tmp_path, "sum") as done:
-        done.save(ITEMS, some_rewards())
-        path = done.path(ITEMS)
-        path.rename(done.path(others))
-        assert done.load(others) is None
-        done.save(ITEMS, some_rewards())
+    with open_store(tmp_path, Scoring()) as store:
+        store.save(ITEMS, some_rewards())
+        path = store.path(ITEMS)
+        path.rename(store.path(others))
+        assert store.load(others) is None
+        store.save(ITEMS, some_rewards())
         table = pq.read_table(path)
         pq.write_table(table.drop_columns(["notes"]), path)
-        assert done.load(ITEMS) is None
+        assert store.load(ITEMS) is None
         pq.write_table(table.replace_schema_metadata(None), path)
-        assert done.load(ITEMS) is None
+        assert store.load(ITEMS) is None
 
 
 HOLD = """
@@ -147,14 +149,14 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(Annotator(strong, weak), pairs(8), tmp_path / "cache")
-    make = shards.unfinished
+    make = stores.unfinished
 
     def refuse(folder: Path) -> Any:
         if "scores" in folder.parts:
             raise OSError(errno.EROFS, "Read-only file system")
         return make(folder)
 
-    monkeypatch.setattr(shards, "unfinished", refuse)
+    monkeypatch.setattr(stores, "unfinished", refuse)
     monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
     again = run(
         *(Annotator(strong, weak), pairs(8), tmp_path / "cache"), rows_dir=str(tmp_path / "rows")
@@ -168,7 +170,7 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
     tmp_path: Path, strong: str, weak: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writes = {"scores": (shards.pq, "write_table"), "rows": (runner.ArrowWriter, "write_table")}
+    writes = {"scores": (stores.pq, "write_table"), "rows": (runner.ArrowWriter, "write_table")}
     home, name = writes[where]
     write, calls = getattr(home, name), []
 
@@ -212,17 +214,17 @@ def test_a_cache_that_cannot_be_used_is_told_before_models_are(
 def test_a_number_of_processes_out_of_bounds_is_refused(
     tmp_path: Path, strong: str, weak: str, asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(drivers.os, "cpu_count", lambda: 4)
     with pytest.raises(ConfigError, match=r"num_proc"):
         run(Annotator(strong, weak), pairs(), tmp_path, num_proc=asked)
-    assert [devices.parse_processes(value) for value in (None, "1", 4)] == [1, 1, 4]
+    assert [drivers.parse_processes(value) for value in (None, "1", 4)] == [1, 1, 4]
 
 
 def test_no_more_processes_are_started_than_there_are_shards(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(runner, "score_in_processes", lambda *_a: pytest.fail("processes"))
+    monkeypatch.setattr(drivers.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(runner, "score_in_processes", lambda *_a, **_k: pytest.fail("processes"))
     assert len(run(Annotator(strong, weak), pairs(4), tmp_path, num_proc=4)) == 4
 
 

@@ -9,8 +9,7 @@ import pytest
 import transformers as tf
 
 from drsow_plugin import ConfigError, DrSoW
-from drsow_plugin.annotate.devices import place
-from drsow_plugin.annotate.reopening import check_reopens
+from drsow_plugin.annotate.scorer import Scorer, place
 from drsow_plugin.config.pair import as_options, parse_pair
 from drsow_plugin.records import LogProb, TokenPair
 
@@ -102,11 +101,11 @@ def test_an_engine_cannot_be_opened_in_another_process(side: str) -> None:
     assert as_options(config)[side] == "<Uniform in memory>"
     message = f"{side}='<Uniform in memory>' was given as an object and cannot be opened in another"
     with pytest.raises(ConfigError, match=message):
-        check_reopens(config)
-    check_reopens(parse())
+        Scorer(config).check_reopens()
+    Scorer(parse()).check_reopens()
 
 
 def test_an_engine_is_put_on_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drsow_plugin.annotate.devices.device_names", lambda: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr("drsow_plugin.annotate.scorer.device_names", lambda: ["cuda:0", "cuda:1"])
     placed = place(parse(weak=Uniform(), weak_tokenizer="t"), rank=3)
     assert (placed.strong.device, placed.weak.device) == ("cuda:1", None)

@@ -161,7 +161,7 @@ def test_a_folder_replaced_between_hashing_and_loading_leaves_nothing_in_the_cac
     tmp_path: Path, model: Path, other: Path, weak: str
 ) -> None:
     annotate = Annotator(str(model), weak)
-    _ = annotate.work_key
+    _ = annotate.scorer.work_key
     swapped(model, other)
     with pytest.raises(EngineError, match=r"was (changed|added|removed) while"):
         annotate.run(datasets.Dataset.from_list(ROWS), cache_dir=str(tmp_path / "cache"))
@@ -209,7 +209,7 @@ def test_a_file_overwritten_in_the_middle_of_a_run_keeps_the_rows_before_it(
     annotate = Annotator(str(model), weak)
     rows = [{"prompt": PROMPTS[0], "response": f"Answer {number}."} for number in range(6)]
     cache = tmp_path / "cache"
-    own, calls = annotate.rewards, []
+    own, calls = annotate.scorer.rewards, []
 
     def changing(*arguments: Any, **options: Any) -> Any:
         calls.append(0)
@@ -217,7 +217,7 @@ def test_a_file_overwritten_in_the_middle_of_a_run_keeps_the_rows_before_it(
             overwritten(model, other)
         return own(*arguments, **options)
 
-    annotate.rewards = changing  # type: ignore[method-assign]
+    annotate.scorer.rewards = changing  # type: ignore[method-assign]
     with pytest.raises(EngineError, match=r"model\.safetensors was changed"):
         annotate.run(datasets.Dataset.from_list(rows), shard_rows=2, cache_dir=str(cache))
     assert len(kept(cache)) == 1

@@ -1,4 +1,4 @@
-"""Scores shards of rows: here, or in processes with a device each."""
+"""Scores shards of rows here, or in processes with a device each."""
 
 from __future__ import annotations
 
@@ -11,69 +11,43 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drsow_plugin.annotate.items import Item, Rewards
-from drsow_plugin.annotate.store import Shards
+from drsow_plugin.annotate.scorer import Scorer
+from drsow_plugin.annotate.store import RewardStore
+from drsow_plugin.annotate.tables import Shard
 from drsow_plugin.errors import EngineError
 from drsow_plugin.models.devices import use_threads
 from drsow_plugin.progress import RowProgress
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from drsow_plugin.annotate.annotator import Annotator
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Rows that are scored together.
-
-    Attributes:
-        first_row: Number of the first.
-        table: The rows as they are.
-        values: The columns that are read, as Python values.
-        items: The rows, read.
-    """
-
-    first_row: int
-    table: pa.Table
-    values: dict[str, list[Any]]
-    items: list[Item]
-
-
-Scored = tuple[Shard, Rewards]
 _Pending = Future[tuple[Rewards, int]] | Rewards
 
 
 def score_here(
-    annotator: Annotator, shards: Iterable[Shard], done: Shards, progress: RowProgress
-) -> Generator[Scored, None, None]:
-    """Yield each shard with its rewards, in order; what is finished is taken from disk."""
+    scorer: Scorer, shards: Iterable[Shard], store: RewardStore, progress: RowProgress
+) -> Generator[tuple[Shard, Rewards], None, None]:
+    """Score in this process; a :class:`~drsow_plugin.annotate.drivers.Driver`."""
     for shard in shards:
-        rewards = done.load(shard.items)
+        rewards = store.load(shard.items)
         if rewards is None:
-            done.check_writable()
-            rewards = annotator.rewards(
-                shard.items,
-                first_row=shard.first_row,
-                progress=progress.within(len(shard.items)),
-            )
-            done.save(shard.items, rewards)
+            store.check_writable()
+            rewards = scorer.rewards(shard.items, progress=progress.within(len(shard.items)))
+            store.save(shard.items, rewards)
         progress.finish(len(shard.items))
         yield shard, rewards
 
 
 def score_in_processes(
-    annotator: Annotator,
+    scorer: Scorer,
     shards: Iterable[Shard],
-    done: Shards,
+    store: RewardStore,
     progress: RowProgress,
+    *,
     num_proc: int,
-) -> Generator[Scored, None, None]:
-    """Yield each shard with its rewards, in order, scored in ``num_proc`` processes.
+) -> Generator[tuple[Shard, Rewards], None, None]:
+    """Score in several processes; a :class:`~drsow_plugin.annotate.drivers.Driver`.
 
     Raises:
         EngineError: A process died.
@@ -85,22 +59,22 @@ def score_in_processes(
     threads = max(1, (os.cpu_count() or 1) // num_proc)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
-        num_proc, context, initializer=_start, initargs=(annotator, ranks, done, threads)
+        num_proc, context, initializer=_start, initargs=(scorer, ranks, store, threads)
     )
     waiting: deque[tuple[Shard, _Pending]] = deque()
 
     try:
         for shard in shards:
-            waiting.append((shard, _submit(pool, shard, done)))
+            waiting.append((shard, _submit(pool, shard, store)))
             while len(waiting) > 2 * num_proc:
-                yield _next(waiting, done, progress)
+                yield _next(waiting, store, progress)
         while waiting:
-            yield _next(waiting, done, progress)
+            yield _next(waiting, store, progress)
     except (KeyboardInterrupt, GeneratorExit):
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
             process.join()
-        done.kept += sum(_is_kept(shard, pending, done) for shard, pending in waiting)
+        store.kept += sum(_is_kept(shard, pending, store) for shard, pending in waiting)
         raise
     except BrokenProcessPool as error:
         raise EngineError(
@@ -112,27 +86,29 @@ def score_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, shard: Shard, done: Shards) -> _Pending:
-    found = done.load(shard.items)
-    if found is not None:
-        return found
-    done.check_writable()
+def _submit(pool: ProcessPoolExecutor, shard: Shard, store: RewardStore) -> _Pending:
+    rewards = store.load(shard.items)
+    if rewards is not None:
+        return rewards
+    store.check_writable()
     with _without_interrupts():
-        return pool.submit(_score, shard.items, shard.first_row)
+        return pool.submit(_score, shard.items)
 
 
-def _next(waiting: deque[tuple[Shard, _Pending]], done: Shards, progress: RowProgress) -> Scored:
+def _next(
+    waiting: deque[tuple[Shard, _Pending]], store: RewardStore, progress: RowProgress
+) -> tuple[Shard, Rewards]:
     shard, pending = waiting[0]
     rewards, tokens = pending.result() if isinstance(pending, Future) else (pending, 0)
     waiting.popleft()
-    done.kept += _is_kept(shard, pending, done)
+    store.kept += _is_kept(shard, pending, store)
     progress.finish(len(shard.items), tokens)
     return shard, rewards
 
 
-def _is_kept(shard: Shard, pending: _Pending, done: Shards) -> bool:
+def _is_kept(shard: Shard, pending: _Pending, store: RewardStore) -> bool:
     """Tell whether rewards were saved by another process, which may not have told so yet."""
-    return isinstance(pending, Future) and done.path(shard.items).is_file()
+    return isinstance(pending, Future) and store.path(shard.items).is_file()
 
 
 @contextmanager
@@ -156,14 +132,14 @@ def _without_interrupts() -> Iterator[None]:
 _mine: dict[str, Any] = {}
 
 
-def _start(annotator: Annotator, ranks: Any, done: Shards, threads: int) -> None:
+def _start(scorer: Scorer, ranks: Any, store: RewardStore, threads: int) -> None:
     from tqdm import tqdm
 
     use_threads(threads)
     # The default is a lock between processes, which one that is ended would leave behind.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _mine.update(annotator=annotator, rank=ranks.get(), done=done)
+    _mine.update(scorer=scorer, rank=ranks.get(), store=store)
 
 
 def _end_with_parent() -> None:
@@ -174,15 +150,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _score(items: list[Item], first_row: int) -> tuple[Rewards, int]:
+def _score(items: list[Item]) -> tuple[Rewards, int]:
     scored = 0
 
     def count(tokens: int, _total: int) -> None:
         nonlocal scored
         scored += tokens
 
-    rewards = _mine["annotator"].rewards(
-        items, rank=_mine["rank"], first_row=first_row, progress=count
-    )
-    _mine["done"].save(items, rewards)
+    rewards = _mine["scorer"].rewards(items, rank=_mine["rank"], progress=count)
+    _mine["store"].save(items, rewards)
     return rewards, scored
