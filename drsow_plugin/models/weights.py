@@ -113,7 +113,7 @@ class Weights:
                         network = Network(self.model)
                         sharing = find_sharing(network) if self._may_share else None
                         if sharing is None:  # nothing is known of its masks
-                            network.check_long_rows()
+                            network.check_long_sequences()
                     except ConfigError as error:
                         raise ConfigError(f"{label}: {error}") from error
                 self._ready[adapter] = (network, sharing)

@@ -121,9 +121,9 @@ def test_a_model_of_another_build_agrees_with_itself_in_float64(
 
 def test_a_model_that_counts_its_tokens_is_given_no_more_than_it_treats_alike() -> None:
     network, sizes = Network(model("llama4_temperature")), []
-    assert network.most_tokens == 15 and Network(model("llama4")).most_tokens == 8191
-    own = network.hidden_of_tree
-    network.hidden_of_tree = lambda packing: sizes.append(len(packing.chunk.ids)) or own(packing)
+    assert network.max_tokens == 15 and Network(model("llama4")).max_tokens == 8191
+    own = network.hidden_of_chunk
+    network.hidden_of_chunk = lambda packing: sizes.append(len(packing.chunk.ids)) or own(packing)
     engine(network, batch_tokens=1000).logprobs(rows(64))
     assert 0 < max(sizes) <= 15
 

@@ -133,8 +133,8 @@ def test_layers_that_ask_for_something_else_are_refused(options: dict[str, objec
 @pytest.mark.parametrize("mask", [torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 1, 1)])
 def test_masks_that_are_not_read_are_refused(mask: Tensor) -> None:
     states, layer = torch.zeros(1, 2, 3, 4), torch.nn.Identity()
-    chunk = TokenTree([TokenPair((1, 2), (3, 4))]).chunk(3)
-    with packed(layer, Packing(chunk, by_run, kept=())):
+    tree = TokenTree([TokenPair((1, 2), (3, 4))])
+    with packed(layer, Packing(tree.chunk(tree.start, 3), by_run, cache=())):
         tree_attention(layer, states, states, states, None)
         with pytest.raises(UnshareableError, match="a mask that is not transformers' own"):
             tree_attention(layer, states, states, states, mask)

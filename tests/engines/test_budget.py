@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     ("free", "expected"),
-    [(0, budget.LEAST_TOKENS), (None, budget.CPU_TOKENS), (1 << 50, budget.CPU_TOKENS)],
+    [(0, budget.MIN_TOKENS), (None, budget.CPU_TOKENS), (1 << 50, budget.CPU_TOKENS)],
 )
 def test_the_budget_has_bounds(
     free: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
@@ -53,9 +53,9 @@ def test_the_bound_of_a_token_is_no_less_than_what_a_layer_makes_of_it() -> None
 
 def test_an_engine_follows_what_is_free_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     network, sizes = Network(tiny.model()), []
-    own = network.hidden_of_tree
+    own = network.hidden_of_chunk
     sharing = find_sharing(network)
-    network.hidden_of_tree = lambda packing: sizes.append(len(packing.chunk.ids)) or own(packing)
+    network.hidden_of_chunk = lambda packing: sizes.append(len(packing.chunk.ids)) or own(packing)
     engine = LocalEngine(network, sharing)
     for tokens in (100, 30):
         free = 2 * tokens * network.bytes_per_token
@@ -68,8 +68,8 @@ def test_an_engine_follows_what_is_free_at_each_call(monkeypatch: pytest.MonkeyP
 def test_halving_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Budget(100)
     assert made.halve(80) and made.tokens == 40
-    assert made.halve(20) and made.tokens == budget.LEAST_TOKENS
-    assert not made.halve(budget.LEAST_TOKENS)
+    assert made.halve(20) and made.tokens == budget.MIN_TOKENS
+    assert not made.halve(budget.MIN_TOKENS)
 
 
 def test_a_control_group_limits_what_is_free(

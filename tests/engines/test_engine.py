@@ -216,12 +216,12 @@ def test_factors_by_length_are_found_wherever_they_are_configured() -> None:
     longrope = tiny.CONFIGS["phi3_longrope"]().rope_parameters
     model = tiny.model()
     network = Network(model)
-    assert network.scaling.long_from is None
+    assert network.scaling.max_short is None
     nested = {"full_attention": {**longrope, "original_max_position_embeddings": 48}}
     model.config.rope_parameters = nested
-    assert network.scaling.long_from == 48
+    assert network.scaling.max_short == 48
     model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0}
-    assert network.scaling.long_from == 511
+    assert network.scaling.max_short == 511
 
 
 def dynamic(arch: str) -> torch.nn.Module:
@@ -314,9 +314,9 @@ class Cramped(Network):
         self.hold(ids.numel())
         return super().hidden(ids)
 
-    def hidden_of_tree(self, packing: Packing) -> torch.Tensor:
-        self.hold(len(packing.chunk.ids) + packing.chunk.kept)
-        return super().hidden_of_tree(packing)
+    def hidden_of_chunk(self, packing: Packing) -> torch.Tensor:
+        self.hold(len(packing.chunk.ids) + packing.chunk.cache_length)
+        return super().hidden_of_chunk(packing)
 
     def hold(self, tokens: int) -> None:
         if tokens > self.room:

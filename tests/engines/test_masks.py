@@ -40,7 +40,7 @@ def test_rows_longer_than_a_sliding_window_share_prefixes(arch: str) -> None:
         config.sliding_window = 24
         models.append(tf.AutoModelForCausalLM.from_config(config).eval())
     found = find_sharing(Network(models[0]))
-    assert found is not None and found.longest is None
+    assert found is not None and found.max_length is None
     assert_right(*models)
 
 
@@ -61,7 +61,7 @@ def test_a_window_of_a_model_s_own_is_read_from_its_mask(monkeypatch: pytest.Mon
     window: Places = lambda _b, _h, query, key: key > query - 40  # noqa: E731
     model, exact = hiding(monkeypatch, and_mask_function=window)
     found = find_sharing(Network(model))
-    assert found is not None and found.longest is None
+    assert found is not None and found.max_length is None
     assert_right(model, exact)
 
 
@@ -69,7 +69,7 @@ def test_rows_share_up_to_where_a_mask_is_known(monkeypatch: pytest.MonkeyPatch)
     chunks: Places = lambda _b, _h, query, key: key // 40 == query // 40  # noqa: E731
     model, exact = hiding(monkeypatch, and_mask_function=chunks)
     found = find_sharing(Network(model))
-    assert found is not None and found.longest == 40
+    assert found is not None and found.max_length == 40
     assert_right(model, exact)
 
 
@@ -89,7 +89,7 @@ def test_a_mask_that_parts_documents_is_not_shared(
             lambda _module, inputs, _output: ids.append(inputs[0])
         )
     assert_right(*models)
-    assert "its mask depends on more than the places of its tokens" in caplog.text
+    assert "its mask depends on more than the positions of its tokens" in caplog.text
 
 
 def test_a_mask_that_hides_some_tokens_is_not_shared_once_it_does(
@@ -149,5 +149,5 @@ def test_other_masks_are_causal_up_to_a_length(chunk: int) -> None:
 
 def test_a_mask_is_not_asked_about_tokens_that_are_not_there() -> None:
     blocks = masking_utils.blockwise_overlay(torch.zeros(1, 8, dtype=torch.long))
-    with pytest.raises(UnshareableError, match="more than the places of its tokens"):
+    with pytest.raises(UnshareableError, match="more than the positions of its tokens"):
         reach_of(asked(masking_utils.or_masks(masking_utils.causal_mask_function, blocks)))

@@ -1,8 +1,13 @@
 """Attention over a packed tree of token ids, as an attention function of transformers.
 
-A packed sequence holds many rows that share their prefixes. Each run of new tokens attends to
-the keys of the tokens before it in its own row, wherever these lie, and causally to itself, as
-far back as the model's mask says. A layer is handed that mask as a tensor of one number.
+Up to rounding, for each sequence, whose tokens are at ``slots`` of a layer's queries, keys and
+values, (heads, slots, size)::
+
+    scaled_dot_product_attention(query[:, slots], key[:, slots], value[:, slots], is_causal=True)
+
+Each run of new tokens attends to the keys of the tokens before it in its own sequence, and
+causally to itself, as far back as the model's mask says. A layer is handed that mask as a tensor
+of one number, by which it is found again.
 """
 
 from __future__ import annotations
@@ -12,8 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -22,12 +25,20 @@ from drsow_plugin.engines.local.masks import Reach, UnshareableError, reach_of
 from drsow_plugin.engines.local.tree import Chunk, Run
 
 NAME = "drsow_tree"
-_MASK_LENGTH = 2048  # most tokens of a context whose mask is kept: 16 MB in float32
+_MASK_LENGTH = 2048  # maximum keys of a run whose mask is made once: 16 MB in float32
 _FIRST_MARK = 97  # a number that nobody else writes into a mask
 # What models pass beside these, and what does not change attention as it is done here.
 _HARMLESS = {
-    *("position_ids", "cache_position", "position_embeddings", "use_cache", "cu_seq_lens_q"),
-    *("cu_seq_lens_k", "max_length_q", "max_length_k", "layer_idx", "logits_to_keep"),
+    "cache_position",
+    "cu_seq_lens_k",
+    "cu_seq_lens_q",
+    "layer_idx",
+    "logits_to_keep",
+    "max_length_k",
+    "max_length_q",
+    "position_embeddings",
+    "position_ids",
+    "use_cache",
 }
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
@@ -40,7 +51,7 @@ class Options:
     Attributes:
         scale: What products of queries and keys are multiplied by; ``None`` for the inverse
             root of the head's size.
-        window: Most tokens that a token sees, itself included; ``None`` for all.
+        window: Maximum number of tokens that a token sees, itself included; ``None`` for all.
         softcap: Bound of the products, by a hyperbolic tangent; ``None`` for none.
         sinks: One logit a head that takes part in the softmax and stands for nothing.
     """
@@ -63,8 +74,9 @@ class Packing:
     Attributes:
         chunk: What is computed.
         kernel: What attends.
-        kept: For each layer the keys and values of the path before the chunk.
-        keep: For each layer those of the path behind it, filled in layer by layer.
+        cache: KV cache of the chunk's prefix: for each layer keys and values, (key heads,
+            prefix, size).
+        next_cache: The KV cache to carry to the next chunk, filled in layer by layer.
         masks: The masks that the model makes, in its order; ``None`` reads them.
         made: Those that it has made.
         used: Which of these a layer was handed; ``None`` for a layer that was handed none.
@@ -72,51 +84,44 @@ class Packing:
 
     chunk: Chunk
     kernel: Kernel
-    kept: Sequence[KeyValue]
-    keep: list[KeyValue] = field(default_factory=list)
+    cache: Sequence[KeyValue]
+    next_cache: list[KeyValue] = field(default_factory=list)
     masks: Sequence[Reach] | None = None
     made: list[Reach] = field(default_factory=list)
     used: set[int | None] = field(default_factory=set)
-    _masks: dict[Any, torch.Tensor] = field(default_factory=dict)
+    _tensors: dict[Any, torch.Tensor] = field(default_factory=dict)
 
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The runs of the chunk."""
-        return self.chunk.runs
-
-    def joined(self, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
-        """Put what was kept in front of a layer's keys and values, and keep what is needed."""
-        if self.kept:
-            before = self.kept[len(self.keep)]
-            key, value = (
-                torch.cat([b.to(x.device), x], dim=1)
-                for b, x in zip(before, (key, value), strict=True)
-            )
-        keep = self.on("keep", self.chunk.keep, key.device)
-        self.keep.append((key.index_select(1, keep), value.index_select(1, keep)))
+    def with_cache(self, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
+        """Return the layer's keys and values behind those of the KV cache; fill the next one."""
+        if self.cache:
+            cached_key, cached_value = self.cache[len(self.next_cache)]
+            key = torch.cat([cached_key.to(key.device), key], dim=1)
+            value = torch.cat([cached_value.to(value.device), value], dim=1)
+        slots = self.on("next_cache", self.chunk.next_cache, key.device)
+        self.next_cache.append((key.index_select(1, slots), value.index_select(1, slots)))
         return key, value
 
     def on(self, name: str, values: Any, device: torch.device) -> torch.Tensor:
-        """Return an array as a tensor on a device; made once for all layers there."""
+        """Return an array of the chunk's as a tensor on a device; made once for all layers."""
         where = (name, device)
-        if where not in self._masks:
-            self._masks[where] = torch.as_tensor(values).to(device)
-        return self._masks[where]
+        if where not in self._tensors:
+            self._tensors[where] = torch.as_tensor(values).to(device)
+        return self._tensors[where]
 
     def mask(self, run: Run, window: int | None, like: torch.Tensor) -> torch.Tensor:
-        """Return what is added to a run's products: 0 where a key is seen, else minus infinity.
+        """Return what is added to a run's logits: 0 where a key is seen, else minus infinity.
 
         Returns:
-            (run's tokens, its context and itself).
+            (run's tokens, its keys), with the dtype and device of ``like``.
         """
-        context, length = run.context_length, run.context_length + run.stop - run.start
+        first, length = run.num_keys - (run.stop - run.start), run.num_keys
         if length > _MASK_LENGTH:
-            return _causal(context, length, window, like)
+            return _causal(first, length, window, like)
         where = (window, like.dtype, like.device)
-        if where not in self._masks or len(self._masks[where]) < length:
-            longest = max(r.context_length + r.stop - r.start for r in self.runs)
-            self._masks[where] = _causal(0, min(longest, _MASK_LENGTH), window, like)
-        return self._masks[where][context:length, :length]
+        if where not in self._tensors or len(self._tensors[where]) < length:
+            longest = max(run.num_keys for run in self.chunk.runs)
+            self._tensors[where] = _causal(0, min(longest, _MASK_LENGTH), window, like)
+        return self._tensors[where][first:length, :length]
 
     def mark(self, arguments: dict[str, Any]) -> torch.Tensor:
         """Return what stands for a mask that the model makes, (1, 1, 1, 1)."""
@@ -138,37 +143,11 @@ class Packing:
         return self.made[int(number)].window
 
     @property
-    def longest(self) -> int | None:
-        """Most tokens of a row in which the masks that layers were handed are as they were read."""
+    def max_length(self) -> int | None:
+        """Up to which length the masks that layers were handed are known; ``None`` for any."""
         reaches = (self.made[number] for number in self.used if number is not None)
-        return min((r.longest for r in reaches if r.longest is not None), default=None)
-
-    @cached_property
-    def seen(self) -> Seen:
-        """What the runs see, one run behind the other."""
-        kept = self.chunk.kept
-        stretches = [(*run.context, (kept + run.start, kept + run.stop)) for run in self.runs]
-        slots = [torch.cat([torch.arange(*stretch) for stretch in each]) for each in stretches]
-        queries = [0, *(run.stop for run in self.runs)]
-        keys = [0, *accumulate(map(len, slots))]
-        return Seen(
-            torch.cat(slots), *(torch.tensor(x, dtype=torch.int32) for x in (queries, keys))
-        )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The keys of all runs laid out in a row, and where those of each run, and it, end.
-
-    Attributes:
-        slots: Where the keys lie, (keys,).
-        queries: Ends of the runs, after a 0, (runs + 1,), int32.
-        keys: Ends of their keys, after a 0, (runs + 1,), int32.
-    """
-
-    slots: torch.Tensor
-    queries: torch.Tensor
-    keys: torch.Tensor
+        lengths = (reach.max_length for reach in reaches)
+        return min((length for length in lengths if length is not None), default=None)
 
 
 _current: ContextVar[Packing] = ContextVar("packing")
@@ -235,13 +214,13 @@ def tree_attention(
     Raises:
         UnshareableError: The layer asks for something else.
     """
-    given = {name: v for name, v in options.items() if v is not None and name not in _HARMLESS}
-    softcap, sinks = given.pop("softcap", None), given.pop("s_aux", None)
+    asked = {name: v for name, v in options.items() if v is not None and name not in _HARMLESS}
+    softcap, sinks = asked.pop("softcap", None), asked.pop("s_aux", None)
     if attention_mask is not None:
-        given.pop("sliding_window", None)  # it is in the mask, which is what others go by
-    causal = given.pop("is_causal", True)
-    odd = [name for name, v in given.items() if isinstance(v, torch.Tensor) or v not in (False, 0)]
-    if not causal:
+        asked.pop("sliding_window", None)  # it is in the mask, which is what others go by
+    is_causal = asked.pop("is_causal", True)
+    odd = [name for name, v in asked.items() if isinstance(v, torch.Tensor) or v not in (False, 0)]
+    if not is_causal:
         odd.append("is_causal=False")
     if odd:
         raise UnshareableError(f"its attention takes {', '.join(odd)}")
@@ -249,13 +228,15 @@ def tree_attention(
     window = packing.window(attention_mask)
     if {(len(x), x.shape[2]) for x in (query, key)} != {(1, len(packing.chunk.ids))}:
         raise UnshareableError("its attention takes other tokens than those of a row")
-    keys, values = packing.joined(key[0], value[0])
-    how = Options(scaling, window, softcap, sinks)
-    return packing.kernel(query[0], keys, values, packing, how).unsqueeze(0), None
+    keys, values = packing.with_cache(key[0], value[0])
+    attended = packing.kernel(
+        query[0], keys, values, packing, Options(scaling, window, softcap, sinks)
+    )
+    return attended.unsqueeze(0), None
 
 
 def _causal(start: int, stop: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
-    """Return the mask of the queries at depths from start to stop for all keys before stop."""
+    """Return the mask of the queries at positions from start to stop for all keys before stop."""
     queries = torch.arange(start, stop, device=like.device).unsqueeze(1)
     keys = torch.arange(stop, device=like.device)
     hidden = keys > queries

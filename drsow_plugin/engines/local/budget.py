@@ -1,13 +1,13 @@
-"""How many tokens are computed at once."""
+"""How many tokens are computed at once, and what happens when memory runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import psutil
 import torch
@@ -16,8 +16,8 @@ from drsow_plugin.engines.local.network import Network
 
 CPU_TOKENS = 2048
 GPU_TOKENS = 16384
-LEAST_TOKENS = 16
-_SHARE_OF_FREE = 0.5
+MIN_TOKENS = 16
+_FREE_SHARE = 0.5
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -34,27 +34,30 @@ _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_f
 _V2 = _Names("memory.max", "memory.current", "inactive_file")
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 class Budget:
-    """Most tokens and most rows at once; shrinks when memory runs out.
+    """Maximum tokens and sequences at once; shrinks when memory runs out.
 
     Attributes:
-        tokens: Most tokens at once.
-        rows: Most rows, or parts of rows, at once.
+        tokens: Maximum number of tokens at once.
+        sequences: Maximum number of sequences, or parts of sequences, at once.
     """
 
-    def __init__(self, tokens: int, rows: int | None = None) -> None:
-        """Set out with so many tokens and, unless ``None``, rows."""
+    def __init__(self, tokens: int, sequences: int | None = None) -> None:
+        """Set out with so many tokens and, unless ``None``, sequences."""
         self.tokens = tokens
-        self.rows = rows or sys.maxsize
+        self.sequences = sequences or sys.maxsize
 
-    def halve(self, used: int, least: int = LEAST_TOKENS) -> bool:
-        """Go on with half of what did not fit; tell whether that is possible."""
-        if used <= least:
+    def halve(self, used: int, minimum: int = MIN_TOKENS) -> bool:
+        """Go on with half of the tokens that did not fit; tell whether that is possible."""
+        if used <= minimum:
             return False
-        self.tokens = max(least, used // 2)
+        self.tokens = max(minimum, used // 2)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -66,11 +69,11 @@ def fitting_tokens(network: Network) -> int:
 
     More than a few thousand tokens make a CPU no faster, nor more than some ten thousand a GPU.
     """
-    most = CPU_TOKENS if network.device.type == "cpu" else GPU_TOKENS
+    maximum = CPU_TOKENS if network.device.type == "cpu" else GPU_TOKENS
     free = free_memory(network.device)
     if free is None:
-        return most
-    return max(LEAST_TOKENS, min(most, int(free * _SHARE_OF_FREE) // network.bytes_per_token))
+        return maximum
+    return max(MIN_TOKENS, min(maximum, int(free * _FREE_SHARE) // network.bytes_per_token))
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -98,7 +101,7 @@ def _left_in_group() -> int:
 
 
 def _groups() -> Iterator[tuple[_Names, Path]]:
-    """Yield where this process's limits stand; in a container also at the root of what it sees."""
+    """Yield where this process's limits are; in a container also at the root of what it sees."""
     yield _V2, _CGROUP
     yield _V1, _CGROUP / "memory"
     try:
@@ -134,6 +137,11 @@ def give_back(device: torch.device) -> None:
         _trim(0)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error of torch's is a lack of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def unless_out_of_memory(compute: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what a function computes; ``None``, with all that it held let go, without memory."""
+    try:
+        return compute(*args, **kwargs)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            return None
+        raise

@@ -8,14 +8,14 @@ from typing import Any
 
 def special_ids(config: Any) -> list[int]:
     """Return the token ids that a configuration, or one in it, names, ascending."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for name, value in vars(config).items():
         if hasattr(value, "to_dict"):
-            found.update(special_ids(value))
+            ids.update(special_ids(value))
         elif name.endswith(("_token_id", "_token_ids", "_token_index", "pad_index")):
             values = value if isinstance(value, Sequence) else [value]
-            found.update(i for i in values if isinstance(i, int) and i >= 0)
-    return sorted(found)
+            ids.update(i for i in values if isinstance(i, int) and i >= 0)
+    return sorted(ids)
 
 
 def ordinary_ids(config: Any, size: int, number: int) -> list[int]:
@@ -34,7 +34,9 @@ def ordinary_ids(config: Any, size: int, number: int) -> list[int]:
 
 
 _LOGITS_ONLY = {
-    **{"return_dict": True, "output_hidden_states": False, "output_attentions": False},
+    "return_dict": True,
+    "output_hidden_states": False,
+    "output_attentions": False,
     "output_router_logits": False,
 }
 
@@ -55,8 +57,8 @@ def return_logits_only(config: Any) -> dict[str, Any]:
     return before
 
 
-def widest(config: Any) -> int:
-    """Return the widest that a token gets inside of a layer; 0 where it is not said."""
+def max_width(config: Any) -> int:
+    """Return the maximum number of values of a token inside of a layer; 0 where it is not said."""
     text = config.get_text_config()
     names = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
     sizes = [getattr(text, name, None) or 0 for name in names]
@@ -65,14 +67,14 @@ def widest(config: Any) -> int:
 
 
 def windows(config: Any) -> list[int]:
-    """Return lengths from which on the model may not see a whole row, in tokens."""
+    """Return lengths, in tokens, from which on the model may not see a whole sequence."""
     text = config.get_text_config()
     names = ("sliding_window", "attention_chunk_size", "sliding_window_size", "window_size")
-    found = [getattr(text, name, None) for name in names]
-    return [w for w in found if isinstance(w, int) and w > 0]
+    sizes = [getattr(text, name, None) for name in names]
+    return [size for size in sizes if isinstance(size, int) and size > 0]
 
 
-def most_tokens(config: Any) -> int | None:
+def max_tokens(config: Any) -> int | None:
     """Return how many tokens a model treats alike; ``None`` for any number.
 
     Llama 4 scales the queries of later tokens, and counts what it is given instead of reading

@@ -14,8 +14,8 @@ import torch
 from drsow_plugin.engines.local.budget import Budget, fitting_tokens
 from drsow_plugin.engines.local.masks import UnshareableError
 from drsow_plugin.engines.local.network import Network
-from drsow_plugin.engines.local.packed import score_tree
-from drsow_plugin.engines.local.padded import score_rows
+from drsow_plugin.engines.local.packed import score_packed
+from drsow_plugin.engines.local.padded import score_padded
 from drsow_plugin.engines.local.probe import Sharing
 from drsow_plugin.errors import EngineError, NonFiniteError
 from drsow_plugin.records import NOT_FINITE, OUT_OF_MEMORY, LogProb, TokenPair
@@ -55,7 +55,7 @@ class LocalEngine:
         self._network = network
         self._sharing = sharing
         self._tokens, self._rows = batch_tokens, batch_size
-        self._most = network.most_tokens or sys.maxsize
+        self._most = network.max_tokens or sys.maxsize
         self._adapter = adapter
 
     def logprobs(
@@ -97,19 +97,19 @@ class LocalEngine:
 
     def _scored(
         self, pairs: Sequence[TokenPair], indices: Sequence[int], budget: Budget
-    ) -> Iterator[tuple[int, list[float] | RuntimeError]]:
+    ) -> Iterator[tuple[int, list[float] | None]]:
         """Yield the index of each row with the log-probs of its response tokens."""
         sharing, apart = self._sharing, indices
         if sharing is not None:
-            longest = sharing.longest or sys.maxsize
+            longest = sharing.max_length or sys.maxsize
             together = [index for index in indices if len(pairs[index]) - 1 <= longest]
             apart = [index for index in indices if len(pairs[index]) - 1 > longest]
             left = set(together)
             try:
                 rows = [pairs[index] for index in together]
-                for row, scored in score_tree(self._network, sharing.kernel, rows, budget):
+                for row, scored in score_packed(self._network, sharing.kernel, rows, budget):
                     # A NaN among rows that share a prefix may be that of another row.
-                    if isinstance(scored, RuntimeError) or all(map(math.isfinite, scored)):
+                    if scored is None or all(map(math.isfinite, scored)):
                         left.discard(together[row])
                         yield together[row], scored
             except UnshareableError as error:
@@ -118,14 +118,14 @@ class LocalEngine:
                     "%s: from here on rows are scored one by one: %s.", self._network.name, error
                 )
             apart = [*apart, *(index for index in together if index in left)]
-        for row, scored in score_rows(self._network, [pairs[i] for i in apart], budget):
+        for row, scored in score_padded(self._network, [pairs[i] for i in apart], budget):
             yield apart[row], scored
 
 
-def _summed(scored: list[float] | RuntimeError, pair: TokenPair, per_token: bool) -> LogProb:
+def _summed(scored: list[float] | None, pair: TokenPair, per_token: bool) -> LogProb:
     """Return the log-prob of a response from those of its tokens."""
     count = len(pair.response_ids)
-    if isinstance(scored, RuntimeError):
+    if scored is None:
         failure = (
             f"{OUT_OF_MEMORY}: a single row of {len(pair)} tokens. Lower max_length, use a smaller "
             "dtype, or spread the model with device_map=auto."

@@ -1,4 +1,12 @@
-"""The ways to attend over packed rows: run by run, or all runs at once on a GPU."""
+"""The kernels that attend over a packed tree: run by run, or all runs at once on a GPU.
+
+Up to rounding, for each run and its keys, (heads, tokens, size) and (key heads, keys, size)::
+
+    logits = query @ key.repeat_interleave(heads // key_heads, 0).mT * scale
+    logits = softcap * tanh(logits / softcap) + mask  # of minus infinity, for what is not seen
+    weights = cat([logits, sinks], -1).softmax(-1)[..., :keys]
+    weights @ value.repeat_interleave(heads // key_heads, 0)
+"""
 
 from __future__ import annotations
 
@@ -20,16 +28,15 @@ def by_run(
     key: torch.Tensor,
     value: torch.Tensor,
     packing: Packing,
-    how: Options,
+    options: Options,
 ) -> torch.Tensor:
     """Attend run by run; see :data:`~drsow_plugin.engines.local.attention.Kernel`."""
     attended = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
-    plain = how.softcap is None and how.sinks is None
-    attend = _by_torch if plain else _by_hand
-    for run in packing.runs:
-        own = (packing.chunk.kept + run.start, packing.chunk.kept + run.stop)
-        keys, values = (_gather(x, (*run.context, own)) for x in (key, value))
-        part = attend(query[:, run.start : run.stop], keys, values, packing, run, how)
+    is_plain = options.softcap is None and options.sinks is None
+    attend = _by_torch if is_plain else _by_hand
+    for run in packing.chunk.runs:
+        keys, values = _gather(key, run.keys), _gather(value, run.keys)
+        part = attend(query[:, run.start : run.stop], keys, values, packing, run, options)
         attended[run.start : run.stop] = part.transpose(0, 1)
     return attended
 
@@ -39,54 +46,52 @@ def by_varlen(
     key: torch.Tensor,
     value: torch.Tensor,
     packing: Packing,
-    how: Options,
+    options: Options,
 ) -> torch.Tensor:
     """Attend for all runs at once, with flash attention on a GPU; see ``attention.Kernel``.
 
     Raises:
         UnshareableError: This torch or this layer does not allow it.
     """
-    if how.softcap is not None or how.sinks is not None:
+    if options.softcap is not None or options.sinks is not None:
         raise UnshareableError("flash attention knows no soft cap and no sinks")
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError as error:
         raise UnshareableError("this torch has no varlen_attn") from error
     allowed = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"scale": how.scale} if how.scale is not None else {}
-    left = -1 if how.window is None else how.window - 1
-    options |= {"is_causal": True} if "is_causal" in allowed else {}
-    options |= {"window_size": (left, 0)} if left >= 0 or not options.get("is_causal") else {}
+    arguments: dict[str, Any] = {} if options.scale is None else {"scale": options.scale}
+    left = -1 if options.window is None else options.window - 1
+    if "is_causal" in allowed:
+        arguments["is_causal"] = True
+    if left >= 0 or "is_causal" not in allowed:
+        arguments["window_size"] = (left, 0)
     if len(key) != len(query):
         if "enable_gqa" in allowed:
-            options["enable_gqa"] = True
+            arguments["enable_gqa"] = True
         else:
             key, value = _spread(key, query), _spread(value, query)
-    if not options.keys() <= allowed.keys():
+    if not arguments.keys() <= allowed.keys():
         raise UnshareableError("this torch's varlen_attn lacks an option that is needed")
-    seen = packing.seen
-    where = packing.on("seen", seen.slots, key.device)
+    varlen, device = packing.chunk.varlen, key.device
+    slots = packing.on("slots", varlen.slots, device)
     attend: Any = varlen_attn  # its parameters differ between releases
     attended: torch.Tensor = attend(
         query.transpose(0, 1).contiguous(),
-        *(x.transpose(0, 1).index_select(0, where) for x in (key, value)),
-        packing.on("queries", seen.queries, key.device),
-        packing.on("keys", seen.keys, key.device),
-        int(seen.queries.diff().max()),
-        int(seen.keys.diff().max()),
-        **options,
+        key.transpose(0, 1).index_select(0, slots),
+        value.transpose(0, 1).index_select(0, slots),
+        packing.on("cu_seqlens_q", varlen.cu_seqlens_q, device),
+        packing.on("cu_seqlens_k", varlen.cu_seqlens_k, device),
+        varlen.max_seqlen_q,
+        varlen.max_seqlen_k,
+        **arguments,
     )
     return attended
 
 
-def _gather(slots: torch.Tensor, stretches: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return stretches of slots, (key heads, slots, size), one behind the other."""
-    merged: list[tuple[int, int]] = []
-    for start, stop in stretches:
-        if merged and merged[-1][1] == start:
-            start = merged.pop()[0]
-        merged.append((start, stop))
-    parts = [slots[:, start:stop] for start, stop in merged]
+def _gather(slots: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Return spans of slots, (key heads, slots, size), one behind the other."""
+    parts = [slots[:, start:stop] for start, stop in spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
@@ -96,22 +101,22 @@ def _by_torch(
     value: torch.Tensor,
     packing: Packing,
     run: Run,
-    how: Options,
+    options: Options,
 ) -> torch.Tensor:
     grouped = len(key) != len(query)
     if grouped and query.is_cuda:  # no fast kernel there takes a mask and groups of heads
         key, value, grouped = _spread(key, query), _spread(value, query), False
     mask: Any
-    if query.is_cuda and how.window is None:
+    if query.is_cuda and options.window is None:
         mask = causal_lower_right(query.shape[1], key.shape[1])
     else:
-        mask = packing.mask(run, how.window, query)
+        mask = packing.mask(run, options.window, query)
     return scaled_dot_product_attention(
         query.unsqueeze(0),
         key.unsqueeze(0),
         value.unsqueeze(0),
         attn_mask=mask,
-        scale=how.scale,
+        scale=options.scale,
         enable_gqa=grouped,
     )[0]
 
@@ -122,22 +127,19 @@ def _by_hand(
     value: torch.Tensor,
     packing: Packing,
     run: Run,
-    how: Options,
+    options: Options,
 ) -> torch.Tensor:
-    scale = query.shape[-1] ** -0.5 if how.scale is None else how.scale
-    products = (query @ _spread(key, query).transpose(1, 2)).mul_(scale)
-    if how.softcap is not None:
-        products = products.div_(how.softcap).tanh_().mul_(how.softcap)
-    products = products.add_(packing.mask(run, how.window, query)).to(_at_least_float32(query))
-    if how.sinks is not None:
-        sinks = how.sinks.to(products).view(-1, 1, 1).expand(-1, products.shape[1], 1)
-        products = torch.cat([products, sinks], dim=-1)
-    weights = products.softmax(-1)[..., : key.shape[1]]
+    scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
+    logits = (query @ _spread(key, query).transpose(1, 2)).mul_(scale)
+    if options.softcap is not None:
+        logits = logits.div_(options.softcap).tanh_().mul_(options.softcap)
+    logits = logits.add_(packing.mask(run, options.window, query))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if options.sinks is not None:
+        sinks = options.sinks.to(logits).view(-1, 1, 1).expand(-1, logits.shape[1], 1)
+        logits = torch.cat([logits, sinks], dim=-1)
+    weights = logits.softmax(-1)[..., : key.shape[1]]
     return weights.to(value.dtype) @ _spread(value, query)
-
-
-def _at_least_float32(tensor: torch.Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _spread(slots: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

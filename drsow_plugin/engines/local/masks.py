@@ -1,7 +1,7 @@
 """What a model's tokens see, read from the masks that it has transformers make.
 
-A model describes a mask to transformers as a function of two places in a row, which the
-attention in use may turn into anything. Here that function is asked, once, about many places.
+A model describes a mask to transformers as a function of two positions, which the attention in
+use may turn into anything. Here that function is asked, once, about many positions.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-_EACH = 256  # places that are asked about one by one; behind them a few are
+_EACH = 256  # positions that are asked about one by one; behind them a few are
 _FURTHEST = 1 << 17  # … up to here
-_BEHIND = 64  # places behind a token that are asked about
+_BEHIND = 64  # positions behind a token that are asked about
 _LOOKUPS = {"embedding", "gather", "index_select", "take", "take_along_dim"}
 _NO_BLOCK = -1  # what transformers fills in for tokens that are no part of a picture
 
 
 class UnshareableError(Exception):
-    """A model attends in a way that a packed tree of rows cannot follow."""
+    """A model attends in a way that a packed tree of sequences cannot follow."""
 
 
 @dataclass(frozen=True)
@@ -29,64 +29,71 @@ class Reach:
     """How far back a token sees.
 
     Attributes:
-        window: Most tokens that it sees, itself included; ``None`` for all.
-        longest: Most tokens of a row in which that is so; ``None`` for any row.
+        window: Maximum number of tokens that it sees, itself included; ``None`` for all.
+        max_length: Up to which length of a sequence, in tokens, that is so; ``None`` for any.
     """
 
     window: int | None
-    longest: int | None
+    max_length: int | None
 
 
 def reach_of(arguments: dict[str, Any]) -> Reach:
     """Return how far back a token sees by a mask.
 
+    Up to ``max_length``, a token at ``query`` sees the one at ``key`` where::
+
+        key <= query and (window is None or query - key < window)
+
     Args:
         arguments: What transformers hands to a function of its ``AttentionMaskInterface``.
 
     Raises:
-        UnshareableError: What a token sees depends on more than where it and others stand.
+        UnshareableError: What a token sees depends on more than its position and theirs.
     """
     window, before = None, -1
-    for place, seen in _seen(arguments):
-        if seen != min(place + 1, window or place + 1):
-            if window is not None or seen is None or seen <= before:
+    for position, count in _counts(arguments):
+        if count != min(position + 1, window or position + 1):
+            if window is not None or count is None or count <= before:
                 return Reach(window, before + 1)
-            window = seen
-        before = place
+            window = count
+        before = position
     return Reach(window, None)
 
 
-def _seen(arguments: dict[str, Any]) -> Iterator[tuple[int, int | None]]:
-    """Yield places, ascending, and how many tokens before and at each are seen from there.
+def _counts(arguments: dict[str, Any]) -> Iterator[tuple[int, int | None]]:
+    """Yield positions, ascending, and how many tokens up to each are seen from there.
 
-    ``None`` where these are not all of the last ones.
+    ``None`` where these are not the last ones before it, it included.
     """
     config = arguments["config"]
     last = min(getattr(config, "max_position_embeddings", None) or _FURTHEST, _FURTHEST)
     # A length at which something changes is a power of two or a number of the configuration.
     lengths = {1 << power for power in range(_FURTHEST.bit_length())}
     lengths |= {value for value in vars(config).values() if isinstance(value, int)}
-    places = {length + step for length in lengths for step in (-1, 0, 1)}
+    positions = {length + step for length in lengths for step in (-1, 0, 1)}
     for first, row in enumerate(_rows(arguments, 0, _EACH)):
         yield first, _count(row, first)
-    for place in sorted(place for place in places if _EACH <= place <= last):
-        yield place, _count(_rows(arguments, place, 1)[0], place)
+    for position in sorted(each for each in positions if _EACH <= each <= last):
+        yield position, _count(_rows(arguments, position, 1)[0], position)
 
 
-def _count(row: torch.Tensor, place: int) -> int | None:
+def _count(row: torch.Tensor, position: int) -> int | None:
     count = int(row.sum())
-    last = row[max(0, place + 1 - count) : place + 1]
+    last = row[max(0, position + 1 - count) : position + 1]
     return count if 0 < count == int(last.sum()) else None
 
 
-def _rows(arguments: dict[str, Any], first: int, count: int) -> torch.Tensor:
-    """Return what some places see, (places, tokens up to behind the last place)."""
+def _rows(arguments: dict[str, Any], first: int, number: int) -> torch.Tensor:
+    """Return the mask of some positions, (positions, tokens up to behind the last), bool."""
     from transformers.masking_utils import sdpa_mask
 
     asked = {
         **arguments,
-        **{"batch_size": 1, "q_offset": first, "q_length": count, "kv_offset": 0},
-        "kv_length": first + count + _BEHIND,
+        "batch_size": 1,
+        "q_offset": first,
+        "q_length": number,
+        "kv_offset": 0,
+        "kv_length": first + number + _BEHIND,
         "attention_mask": None,
         "use_vmap": False,
         "allow_is_causal_skip": False,
@@ -100,16 +107,14 @@ def _rows(arguments: dict[str, Any], first: int, count: int) -> torch.Tensor:
 class _NoLookup(TorchFunctionMode):
     """Refuses masks that look up what they know of each token, such as its document."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # what torch wants it to be
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _LOOKUPS:
-            raise UnshareableError("its mask depends on more than the places of its tokens")
+            raise UnshareableError("its mask depends on more than the positions of its tokens")
         if func is torch.Tensor.__getitem__ and args[0].numel() > 1:
-            places = args[1] if isinstance(args[1], tuple) else (args[1],)
-            asked = [place for place in places if isinstance(place, torch.Tensor)]
-            if asked and args[0].ne(_NO_BLOCK).any():
-                raise UnshareableError("its mask depends on more than the places of its tokens")
-            if asked:
-                return torch.full_like(sum(asked[1:], asked[0]), _NO_BLOCK)
+            indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+            positions = [index for index in indices if isinstance(index, torch.Tensor)]
+            if positions and args[0].ne(_NO_BLOCK).any():
+                raise UnshareableError("its mask depends on more than the positions of its tokens")
+            if positions:
+                return torch.full_like(sum(positions[1:], positions[0]), _NO_BLOCK)
         return func(*args, **(kwargs or {}))

@@ -1,9 +1,15 @@
-"""A causal language model of transformers, split into its body and its head.
+"""A causal language model of transformers, split into its backbone and its head.
 
-The body turns token ids into hidden states; the head turns hidden states into logits. Split
+::
+
+    logits = model(input_ids=ids).logits
+    logits == network.logits(network.hidden(ids)[0])  # for one sequence
+
+The backbone turns token ids into hidden states; the head turns hidden states into logits. Split
 like this, the vocabulary projection runs only where a response token is predicted, and in
-chunks. The head is the model's own ``forward`` with its body replaced by given hidden states,
-so that soft-capping, logit scaling and whatever else a model does there is kept.
+chunks. The head is the model's own ``forward`` with its backbone replaced by one that answers
+with hidden states that are there, so that soft-capping, logit scaling and whatever else a model
+does there is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -20,7 +27,7 @@ import torch
 from drsow_plugin.engines.local import configuration
 from drsow_plugin.engines.local.attention import Packing, packed
 from drsow_plugin.engines.local.causality import check_causal, check_length
-from drsow_plugin.engines.local.noise import rounding
+from drsow_plugin.engines.local.noise import tolerance
 from drsow_plugin.engines.local.scaling import Scaling, scaling_of
 from drsow_plugin.engines.local.tree import TokenTree
 from drsow_plugin.records import TokenPair
@@ -34,7 +41,7 @@ class Network:
     """One causal language model whose head is applied at chosen positions only."""
 
     def __init__(self, model: Any) -> None:
-        """Wrap a model and check, on a probe, that body and head make its own logits.
+        """Wrap a model and check, on a probe, that backbone and head make its own logits.
 
         Args:
             model: A transformers causal language model in evaluation mode.
@@ -51,12 +58,12 @@ class Network:
                 lambda ids: model(input_ids=ids, use_cache=False).logits,
                 self.ordinary_ids(8),
             )
-        self._body: Any = None
+        self._backbone: Any = None
         self._output_type: Any = None
-        self.splits = any(self._check(body) for body in _bodies(model))
+        self.splits = any(self._check(backbone) for backbone in _backbones(model))
         if not self.splits:
             logger.warning(
-                "%s: its head cannot be applied apart from its body; logits are computed at "
+                "%s: its head cannot be applied apart from its backbone; logits are computed at "
                 "every position, which takes more memory.",
                 type(model).__name__,
             )
@@ -80,30 +87,30 @@ class Network:
         return int(self._model.config.get_text_config().vocab_size)
 
     def hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of right-padded rows.
+        """Return the hidden states of right-padded sequences.
 
         No attention mask is given: attention is causal, so what stands right of a token,
         padding included, does not reach it.
 
         Args:
-            ids: Token ids, (rows, length).
+            ids: Token ids, (sequences, length).
 
         Returns:
-            (rows, length, hidden size), in the model's dtype; where the model cannot be
-            split, its logits, (rows, length, vocabulary).
+            (sequences, length, hidden size), in the model's dtype; where the model cannot be
+            split, its logits, (sequences, length, vocabulary).
         """
-        if self.scaling.by_length and ids.shape[1] > (self.scaling.long_from or 0):
-            # After a longer row its factors would stay; after a short one they start anew.
+        if self.scaling.by_length and ids.shape[1] > (self.scaling.max_short or 0):
+            # After a longer sequence its factors would stay; after a short one they start anew.
             self._model(input_ids=ids[:1, :1], use_cache=False)
         if not self.splits:
             return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
-        return self._body(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+        return self._backbone(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
-    def hidden_of_tree(self, packing: Packing) -> torch.Tensor:
-        """Return the hidden states of a chunk of a tree of rows.
+    def hidden_of_chunk(self, packing: Packing) -> torch.Tensor:
+        """Return the hidden states of a chunk of a tree of sequences.
 
         Args:
-            packing: The chunk; the keys and values that the next one needs are left in it.
+            packing: The chunk; the KV cache that the next one needs is left in it.
 
         Returns:
             (tokens, hidden size), in the model's dtype.
@@ -111,16 +118,15 @@ class Network:
         Raises:
             UnshareableError: The model attends in a way that a tree cannot follow.
         """
-        packing.masks = self.masks.made
+        packing.masks = self.mask_probe.made
         return self._attended(packing)
 
     @cached_property
-    def masks(self) -> Packing:
-        """A row on its way through the body, from which the body's masks are known."""
-        ids = torch.cat([self._all_kinds, self.ordinary_ids(20)], dim=1)
-        first, *others = ids[0].tolist()
-        row = TokenPair((first,), tuple(others))
-        packing = Packing(TokenTree([row]).chunk(len(row)), _unattended, kept=())
+    def mask_probe(self) -> Packing:
+        """A sequence on its way through the backbone, from which the model's masks are known."""
+        ids = torch.cat([self._all_kinds, self.ordinary_ids(20)], dim=1)[0].tolist()
+        tree = TokenTree([TokenPair(tuple(ids[:1]), tuple(ids[1:]))])
+        packing = Packing(tree.chunk(tree.start, tree.size), _attend_to_nothing, cache=())
         self._attended(packing)
         return packing
 
@@ -131,13 +137,13 @@ class Network:
             torch.from_numpy(x).unsqueeze(0).to(self.device) for x in (chunk.ids, chunk.positions)
         )
         with packed(self._model, packing):
-            output = self._body(input_ids=ids, position_ids=positions, use_cache=False)
+            output = self._backbone(input_ids=ids, position_ids=positions, use_cache=False)
         return output.last_hidden_state[0]  # type: ignore[no-any-return]
 
-    def check_long_rows(self) -> None:
-        """Try on a longer row what was tried on a short one when the model was wrapped.
+    def check_long_sequences(self) -> None:
+        """Try on a longer sequence what was tried on a short one when the model was wrapped.
 
-        Some models attend in another way to rows longer than a few dozen tokens.
+        Some models attend in another way to sequences longer than a few dozen tokens.
 
         Raises:
             ConfigError: It is not causal, or random.
@@ -148,8 +154,8 @@ class Network:
 
     @property
     def takes_positions(self) -> bool:
-        """Whether the body may be told the position of each token."""
-        parameters = inspect.signature(self._body.forward).parameters.values()
+        """Whether the backbone may be told the position of each token."""
+        parameters = inspect.signature(self._backbone.forward).parameters.values()
         return any(p.name == "position_ids" or p.kind is p.VAR_KEYWORD for p in parameters)
 
     @property
@@ -159,22 +165,22 @@ class Network:
 
     @property
     def windows(self) -> list[int]:
-        """Lengths from which on the model, by its configuration, may not see a whole row."""
+        """Lengths from which on the model, by its configuration, may not see a whole sequence."""
         return configuration.windows(self._model.config)
 
     @property
-    def most_tokens(self) -> int | None:
-        """Most tokens at once that the model treats all alike; ``None`` for any number."""
-        return configuration.most_tokens(self._model.config)
+    def max_tokens(self) -> int | None:
+        """Maximum tokens at once that the model treats all alike; ``None`` for any number."""
+        return configuration.max_tokens(self._model.config)
 
     @property
     def bytes_per_token(self) -> int:
         """A bound of the memory for one token on its way through a layer, from the sizes."""
         hidden = int(self.embeddings.weight.shape[-1])
-        wide = configuration.widest(self._model.config) or 4 * hidden
+        width = configuration.max_width(self._model.config) or 4 * hidden
         # In the layer's dtype: its gate, its product and its result beside queries, keys, values
         # and residuals; in float32: the normalisation.
-        layer = self.dtype.itemsize * (4 * wide + 10 * hidden) + 4 * 3 * hidden
+        layer = self.dtype.itemsize * (4 * width + 10 * hidden) + 4 * 3 * hidden
         return layer if self.splits else max(layer, 8 * self.vocab_size)
 
     @property
@@ -191,7 +197,7 @@ class Network:
         """Return the logits, (positions, vocabulary), of hidden states, (positions, size)."""
         if not self.splits:
             return hidden
-        with self._given(hidden.unsqueeze(0)):
+        with self._backbone_answering(hidden.unsqueeze(0)):
             positions = torch.zeros(1, len(hidden), dtype=torch.long, device=self.device)
             return self._model(input_ids=positions, use_cache=False).logits[0]  # type: ignore[no-any-return]
 
@@ -199,7 +205,7 @@ class Network:
     def linear_head(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """Weight, (vocabulary, hidden size), and bias of a head that is just a linear layer.
 
-        ``None`` for any other, such as one that an adapter, soft-capping or quantisation changes.
+        ``None`` for any other, such as one that an adapter, soft-capping or quantization changes.
         """
         if not self._head_is_linear:
             return None
@@ -220,21 +226,21 @@ class Network:
         return torch.equal(product, logits)  # the same product, or something was done to it
 
     @contextmanager
-    def _given(self, hidden: torch.Tensor) -> Iterator[None]:
-        """Make the body answer with given hidden states."""
-        own = self._body.__dict__.get("forward")
-        self._body.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
+    def _backbone_answering(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Make the backbone answer with hidden states that are there."""
+        own = self._backbone.__dict__.get("forward")
+        self._backbone.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
         try:
             yield
         finally:
             if own is None:
-                del self._body.forward
+                del self._backbone.forward
             else:
-                self._body.forward = own
+                self._backbone.forward = own
 
     @property
     def scaling(self) -> Scaling:
-        """How the model stretches the positions of long rows."""
+        """How the model scales the positions of long sequences."""
         return scaling_of(self._model.config.get_text_config())
 
     def ordinary_ids(self, number: int) -> torch.Tensor:
@@ -247,20 +253,22 @@ class Network:
         return min(self.vocab_size, len(self.embeddings.weight))
 
     @torch.inference_mode()
-    def _check(self, body: Any) -> bool:
-        """Compare a body and the head, joined, with the model as it is, on a few tokens."""
-        self._body, self.splits = body, True
+    def _check(self, backbone: Any) -> bool:
+        """Compare a backbone and the head, joined, with the model as it is, on a few tokens."""
+        self._backbone, self.splits = backbone, True
         ids = self._all_kinds
         whole = self._model(input_ids=ids, use_cache=False).logits[0]
         try:
-            output = self._body(input_ids=ids, use_cache=False)
+            output = self._backbone(input_ids=ids, use_cache=False)
             self._output_type = type(output)
             joined = self.logits(output.last_hidden_state[0])
         except torch.OutOfMemoryError:
             raise
         except Exception:  # a part of a model, run in a way it was not written for
             return False
-        return joined.shape == whole.shape and bool((joined - whole).abs().max() <= rounding(whole))
+        return joined.shape == whole.shape and bool(
+            (joined - whole).abs().max() <= tolerance(whole)
+        )
 
     @cached_property
     def _all_kinds(self) -> torch.Tensor:
@@ -277,19 +285,21 @@ class Network:
         return both
 
 
-def _unattended(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
-    """Attend to nothing; see :data:`~drsow_plugin.engines.local.attention.Kernel`."""
+def _attend_to_nothing(
+    query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any
+) -> torch.Tensor:
+    """Return zeros; see :data:`~drsow_plugin.engines.local.attention.Kernel`."""
     return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
 
 
-def _bodies(model: Any) -> Iterator[Any]:
-    """Yield what may be the body of a model, outermost first.
+def _backbones(model: Any) -> Iterator[Any]:
+    """Yield what may be the backbone of a model, outermost first.
 
     A model that reads pictures too replaces their ids outside of the part that reads text.
     """
     seen = {id(model)}
-    named = (model.base_model, getattr(model, "get_decoder", lambda: model)())
-    for body in (*named, *model.modules()):
-        if id(body) not in seen and "input_ids" in inspect.signature(body.forward).parameters:
-            seen.add(id(body))
-            yield body
+    decoder = getattr(model, "get_decoder", lambda: model)()
+    for module in chain([model.base_model, decoder], model.modules()):
+        if id(module) not in seen and "input_ids" in inspect.signature(module.forward).parameters:
+            seen.add(id(module))
+            yield module

@@ -1,10 +1,14 @@
-"""Rows as a tree of token ids in which no prefix stands twice, cut into chunks to compute.
+"""Sequences as a tree of token ids in which no prefix stands twice, cut into chunks to compute.
 
-Sorted rows stand in the tree's depth-first order: a row shares with the path before it its
-longest common prefix, and adds the rest, a *run* of new nodes. All runs one behind the other
-are the packed sequence; a chunk is any stretch of it. What a chunk needs of those before it is
-the path to its first node alone, at most one row, so that memory depends on neither the number
-of rows nor on how much they share.
+A node is a distinct prefix, and computes its last token::
+
+    nodes = {sequence[:n] for sequence in sequences for n in range(1, len(sequence))}
+
+Sorted sequences stand in the tree's depth-first order: a sequence shares with the path before it
+its longest common prefix, and adds the rest, a *run* of new nodes. All runs one behind the other
+are the packed tree; a chunk is any span of it. What a chunk needs of those before it is the path
+to its first node alone, at most one sequence, so that memory depends on neither the number of
+sequences nor on how much they share.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -24,71 +30,120 @@ _NO_IDS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive new tokens of one row in a chunk, and where the tokens before them lie.
+    """Consecutive new tokens of one sequence in a chunk, and what they attend to.
 
     Attributes:
         start: First token of the run, in the chunk.
         stop: Where the run ends.
-        context: Stretches, (start, stop), that hold the tokens before the run, in order:
-            slots of the kept path followed by those of the chunk.
+        keys: Spans, (start, stop), of slots that hold the sequence up to the end of the run, in
+            order. Slots are those of the KV cache followed by those of the chunk.
     """
 
     start: int
     stop: int
-    context: tuple[tuple[int, int], ...]
+    keys: tuple[tuple[int, int], ...]
 
     @property
-    def context_length(self) -> int:
-        """Number of tokens before the run."""
-        return sum(stop - start for start, stop in self.context)
+    def num_keys(self) -> int:
+        """Number of tokens up to the end of the run."""
+        return sum(stop - start for start, stop in self.keys)
+
+
+@dataclass(frozen=True)
+class Varlen:
+    """The runs of a chunk as sequences of various lengths, the way flash attention takes them.
+
+    Attributes:
+        slots: The slots of the keys of each run, one run behind the other, (keys,).
+        cu_seqlens_q: Ends of the runs, after a 0, (runs + 1,), int32.
+        cu_seqlens_k: Ends of their keys, after a 0, (runs + 1,), int32.
+        max_seqlen_q: Length of the longest run.
+        max_seqlen_k: Number of keys of the run that has most.
+    """
+
+    slots: Ids
+    cu_seqlens_q: npt.NDArray[np.int32]
+    cu_seqlens_k: npt.NDArray[np.int32]
+    max_seqlen_q: int
+    max_seqlen_k: int
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place between two chunks.
+
+    Attributes:
+        node: First node of the next chunk.
+        run: Index of the run that it belongs to.
+        prefix: Node ids of the path before it, which the KV cache holds.
+    """
+
+    node: int
+    run: int
+    prefix: Ids
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A stretch of the packed sequence.
+    """A span of the packed tree.
 
     Attributes:
         ids: Token ids, (tokens,).
-        positions: Depth of each token in its row, (tokens,).
-        kept: Length of the path kept from the chunks before.
+        positions: Depth of each token in its sequence, (tokens,).
+        cache_length: Length of the KV cache: the path before the chunk.
         runs: What attends to what.
-        keep: Slots of the path that the next chunk needs.
-        heads: Tokens that predict a response token, (predicting tokens,).
-        entries: Which of the tree's ``predictions`` are made here, (predictions,).
-        entry_heads: For each prediction its token, as an index into ``heads``.
-        targets: For each prediction the predicted token id.
-        done: Number of rows that end in this chunk or before.
+        next_cache: Slots that the next chunk needs as its KV cache.
+        predicting_positions: Tokens of the chunk that predict a response token, (positions,).
+        target_positions: For each target the token that predicts it, as an index into
+            ``predicting_positions``, ascending, (targets,).
+        targets: The predicted token ids, (targets,).
+        target_indices: Which of the tree's ``predicting_nodes`` they are, (targets,).
+        finished: Number of sequences that end in this chunk or before.
+        next: Where the next chunk begins; ``None`` after the last one.
     """
 
     ids: Ids
     positions: Ids
-    kept: int
+    cache_length: int
     runs: tuple[Run, ...]
-    keep: Ids
-    heads: Ids
-    entries: Ids
-    entry_heads: Ids
+    next_cache: Ids
+    predicting_positions: Ids
+    target_positions: Ids
     targets: Ids
-    done: int
+    target_indices: Ids
+    finished: int
+    next: Cursor | None
+
+    @cached_property
+    def varlen(self) -> Varlen:
+        """The runs as flash attention takes them."""
+        queries = [run.stop - run.start for run in self.runs]
+        keys = [run.num_keys for run in self.runs]
+        return Varlen(
+            np.concatenate([np.arange(*span) for run in self.runs for span in run.keys]),
+            np.array([0, *accumulate(queries)], dtype=np.int32),
+            np.array([0, *accumulate(keys)], dtype=np.int32),
+            max(queries),
+            max(keys),
+        )
 
 
 class TokenTree:
-    """Rows in depth-first order, read chunk by chunk.
+    """Sequences in depth-first order, read chunk by chunk.
 
     Attributes:
-        order: The rows, as indices, in the tree's order.
-        size: Number of distinct tokens to compute.
-        predictions: For each response token of the rows, in the tree's order, the token that
-            predicts it.
-        spans: For each row where its response tokens stand in ``predictions``.
+        order: The sequences, as indices, in the tree's order.
+        size: Number of nodes.
+        predicting_nodes: For each response token of the sequences, in the tree's order, the node
+            that predicts it.
+        slices: For each sequence where its response tokens stand in ``predicting_nodes``.
     """
 
     def __init__(self, pairs: Sequence[TokenPair]) -> None:
-        """Lay rows out.
+        """Lay sequences out.
 
         Args:
-            pairs: Rows with at least one prompt and one response token each.
-
+            pairs: Sequences with at least one prompt and one response token each.
         """
         rows = [np.array(pair.prompt_ids + pair.response_ids, dtype=np.int64) for pair in pairs]
         # The bytes of big-endian numbers sort as the numbers do.
@@ -98,15 +153,15 @@ class TokenTree:
         runs, nodes, targets, ends = [], [], [], []
         path_ids, path, size = _NO_IDS, _NO_IDS, 0
         for index in self.order:
-            row, body = rows[index], rows[index][:-1]  # the last token is predicted, never read
-            shared = _common(path_ids, body)
-            new = len(body) - shared
+            row, inputs = rows[index], rows[index][:-1]  # the last token is predicted, never read
+            shared = _common(path_ids, inputs)
+            new = len(inputs) - shared
             if new:
                 self._first.append(size)
                 self._depth.append(shared)
-                runs.append(body[shared:])
+                runs.append(inputs[shared:])
             path = np.concatenate([path[:shared], np.arange(size, size + new)])
-            path_ids, size = body, size + new
+            path_ids, size = inputs, size + new
             begin = len(pairs[index].prompt_ids)
             nodes.append(path[begin - 1 :])
             targets.append(row[begin:])
@@ -114,69 +169,58 @@ class TokenTree:
         self.size = size
         self._ids = np.concatenate(runs)
         self._ends = np.maximum.accumulate(ends)
-        self.predictions = np.concatenate(nodes)
-        stops = np.cumsum([len(made) for made in nodes]).tolist()
-        self.spans = {
+        self.predicting_nodes = np.concatenate(nodes)
+        stops = np.cumsum([len(each) for each in nodes]).tolist()
+        self.slices = {
             index: slice(start, stop)
             for index, start, stop in zip(self.order, [0, *stops], stops, strict=False)
         }
-        self._entries = np.argsort(self.predictions, kind="stable")
-        self._nodes = self.predictions[self._entries]
-        self._targets = np.concatenate(targets)[self._entries]
-        self._cursor, self._run, self._path = 0, 0, _NO_IDS
+        self._target_indices = np.argsort(self.predicting_nodes, kind="stable")
+        self._target_nodes = self.predicting_nodes[self._target_indices]
+        self._targets = np.concatenate(targets)[self._target_indices]
 
     @property
-    def is_done(self) -> bool:
-        """Whether all chunks have been passed."""
-        return self._cursor == self.size
+    def start(self) -> Cursor:
+        """Where the first chunk begins."""
+        return Cursor(0, 0, _NO_IDS)
 
-    def chunk(self, tokens: int, rows: int = sys.maxsize) -> Chunk:
-        """Return the next chunk, of at most so many tokens and runs; see :meth:`advance`."""
-        return self._read(tokens, rows)[0]
-
-    def advance(self, chunk: Chunk) -> None:
-        """Go on behind a chunk that has been dealt with."""
-        _, self._run, self._path = self._read(len(chunk.ids), sys.maxsize)
-        self._cursor += len(chunk.ids)
-
-    def _read(self, tokens: int, rows: int) -> tuple[Chunk, int, Ids]:
-        """Return the next chunk, the run behind it and the path up to there."""
-        first, run, path = self._cursor, self._run, self._path
-        last = min(first + tokens, self.size)
-        kept, node = len(path), first
+    def chunk(self, start: Cursor, tokens: int, num_runs: int = sys.maxsize) -> Chunk:
+        """Return the chunk that begins at a place, of at most so many tokens and runs."""
+        first, run, path = start.node, start.run, start.prefix
+        last, cache_length, node = min(first + tokens, self.size), len(path), first
         runs: list[Run] = []
         positions: list[Ids] = []
-        while node < last and len(runs) < rows:
+        while node < last and len(runs) < num_runs:
             begin, end = self._first[run], self._end(run)
             stop = min(end, last)
             depth = self._depth[run] + node - begin
             new = np.arange(node, stop)
-            slots = _slots(path[:depth], first, kept)
-            runs.append(Run(node - first, stop - first, _stretches(slots)))
-            positions.append(np.arange(depth, depth + len(new)))
             path = np.concatenate([path[:depth], new])
+            slots = _slots(path, first, cache_length)
+            runs.append(Run(node - first, stop - first, _spans(slots)))
+            positions.append(np.arange(depth, depth + len(new)))
             node = stop
             run += stop == end
         last = node
-        if run < len(self._first):
-            path = path[: self._depth[run] + max(0, last - self._first[run])]
-        else:
-            path = _NO_IDS
-        low, high = np.searchsorted(self._nodes, [first, last])
-        heads, entry_heads = np.unique(self._nodes[low:high], return_inverse=True)
-        chunk = Chunk(
+        following = None
+        if last < self.size:
+            prefix = path[: self._depth[run] + max(0, last - self._first[run])]
+            following = Cursor(last, run, prefix)
+        low, high = np.searchsorted(self._target_nodes, [first, last])
+        predicting, target_positions = np.unique(self._target_nodes[low:high], return_inverse=True)
+        return Chunk(
             ids=self._ids[first:last],
             positions=np.concatenate(positions),
-            kept=kept,
+            cache_length=cache_length,
             runs=tuple(runs),
-            keep=_slots(path, first, kept),
-            heads=heads - first,
-            entries=self._entries[low:high],
-            entry_heads=entry_heads,
+            next_cache=_slots(following.prefix if following else _NO_IDS, first, cache_length),
+            predicting_positions=predicting - first,
+            target_positions=target_positions,
             targets=self._targets[low:high],
-            done=int(np.searchsorted(self._ends, last)),
+            target_indices=self._target_indices[low:high],
+            finished=int(np.searchsorted(self._ends, last)),
+            next=following,
         )
-        return chunk, run, path
 
     def _end(self, run: int) -> int:
         return self._first[run + 1] if run + 1 < len(self._first) else self.size
@@ -189,16 +233,13 @@ def _common(first: Ids, second: Ids) -> int:
     return int(differ[0]) if len(differ) else shorter
 
 
-def _slots(path: Ids, first: int, kept: int) -> Ids:
-    """Return where the nodes of a path lie: at their depth if kept, else behind what is kept."""
-    return np.where(path < first, np.arange(len(path)), path - first + kept)
+def _slots(path: Ids, first: int, cache_length: int) -> Ids:
+    """Return the slots of a path's nodes: their depth if in the cache, else behind the cache."""
+    return np.where(path < first, np.arange(len(path)), path - first + cache_length)
 
 
-def _stretches(slots: Ids) -> tuple[tuple[int, int], ...]:
-    """Return ascending slots as the (start, stop) of their contiguous stretches."""
-    if not len(slots):
-        return ()
+def _spans(slots: Ids) -> tuple[tuple[int, int], ...]:
+    """Return ascending slots as the (start, stop) of their contiguous spans."""
     breaks = np.flatnonzero(np.diff(slots) != 1) + 1
-    starts = [0, *breaks.tolist()]
-    stops = [*breaks.tolist(), len(slots)]
+    starts, stops = [0, *breaks.tolist()], [*breaks.tolist(), len(slots)]
     return tuple((int(slots[a]), int(slots[b - 1]) + 1) for a, b in zip(starts, stops, strict=True))
