@@ -13,12 +13,13 @@ from helpers import tiny
 HIDDEN, INNER, HEADS, KEY_HEADS, LAYERS = 32, 64, 4, 2, 2
 
 
-def save(path: Path, *, seed: int = 0, leave_out: str | None = None) -> Path:
+def save(path: Path, *, seed: int = 0, context: int = 512, leave_out: str | None = None) -> Path:
     """Write a random llama with a byte-level tokenizer, in Q8_0; return its path.
 
     Args:
         path: The file.
         seed: Of the weights.
+        context: How many tokens it reads at most.
         leave_out: Name of a tensor that is not written.
     """
     core = json.loads(tiny.tokenizer("gpt2_bos").backend_tokenizer.to_str())
@@ -30,7 +31,7 @@ def save(path: Path, *, seed: int = 0, leave_out: str | None = None) -> Path:
         gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens
     ]
     writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_context_length(512)
+    writer.add_context_length(context)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(LAYERS)
     writer.add_feed_forward_length(INNER)
