@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's own)
 from lm_eval.api.model import LM
@@ -30,9 +30,10 @@ from drsow_plugin.models.devices import has_cuda, torch_device
 from drsow_plugin.scoring.drsow import DrSoW
 
 if TYPE_CHECKING:
-    import torch
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
+
+_Tensor = TypeVar("_Tensor")
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ class DrSoWLM(LM):
             }
         }
 
-    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_gather(self, tensor: _Tensor) -> _Tensor:
         """Return the tensors of all processes, joined."""
         if self._state is None:
             return tensor
