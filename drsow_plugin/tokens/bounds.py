@@ -20,8 +20,6 @@ MAX_SECONDS = 2.0  # of the thread's own processor time
 MAX_CHARACTERS = 1_000_000  # and ten times what the conversation has
 MAX_BITS = 65_536  # of a whole number
 
-_PADDING = ("center", "ljust", "rjust", "zfill", "to_bytes")
-
 
 class BoundsError(jinja2.TemplateError):
     """A template runs for too long or makes too much."""
@@ -92,11 +90,9 @@ def size_of(value: Any, budget: Budget | None = None) -> int:
 def fit_operation(operator: str, left: Any, right: Any) -> None:
     """Check what ``+``, ``*``, ``**`` or ``%`` would make."""
     budget = current.get()
-    if operator == "+" and type(left) is type(right) is str:
-        budget.fit(len(left) + len(right))
-    elif operator == "%":
+    if operator == "%":
         if isinstance(left, (str, bytes)):
-            _fit_format(str(left), "%", right if isinstance(right, tuple) else (right,))
+            _fit_format(str(left), right if isinstance(right, tuple) else (right,))
     elif isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * (abs(right) if operator == "**" else 1) + right.bit_length()
         if bits > MAX_BITS:
@@ -108,68 +104,53 @@ def fit_operation(operator: str, left: Any, right: Any) -> None:
         budget.fit(size_of(right, budget) * left if isinstance(left, int) else 0)
 
 
-def fit_method(
-    owner: str | bytes | int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, ...]:
-    """Check what a method of a text or a number would make, and return its arguments."""
-    budget = current.get()
-    given = [*args, *kwargs.values()]
-    if name in _PADDING:
-        budget.fit(_most(given))
-    elif isinstance(owner, int):
-        return args
-    elif name == "replace" and len(args) > 1:
-        budget.fit(len(owner) + owner.count(args[0]) * _length(args[1]))
-    elif name == "join" and args:
-        parts = list(args[0])
-        budget.fit(sum(map(_length, parts)) + len(owner) * len(parts))
-        return (parts, *args[1:])
-    elif name == "expandtabs":
-        budget.fit(len(owner) * (8 + _most(given)))
-    elif name == "translate":
-        budget.fit(len(owner) * size_of(given, budget))
-    elif name in ("format", "format_map"):
-        _fit_format(str(owner), "{", given)
-    return args
-
-
-def fit_filter(name: str, value: Any, given: Sequence[Any]) -> Any:
-    """Check what a filter would make of a value, and return the value.
+def fit_call(name: str, value: Any, args: Sequence[Any]) -> Any:
+    """Check what a filter, or a method of a text or a number, would make of a value.
 
     Args:
-        name: The filter's.
-        value: What it is put to.
-        given: Its other arguments.
+        name: The filter's or the method's.
+        value: What it is put to; the parts of a ``join``.
+        args: Its arguments; the separator of a ``join``.
+
+    Returns:
+        The value; a list in place of an iterator.
     """
     budget = current.get()
     if isinstance(value, Iterator):
         value = list(value)
-    size, texts, number = size_of(value, budget), sum(map(_length, given)), _most(given)
-    if name == "format":
-        _fit_format(str(value), "%", given)
-    elif name == "replace" and len(given) > 1:
-        budget.fit(size + str(value).count(str(given[0])) * _length(given[1]))
+    size, texts, number = size_of(value, budget), sum(map(_length, args)), _largest(args)
+    if name in ("format", "format_map"):
+        _fit_format(str(value), args)
+    elif name == "replace" and len(args) > 1:
+        is_bytes = isinstance(value, bytes)
+        times = value.count(args[0]) if is_bytes else str(value).count(str(args[0]))
+        budget.fit(size + times * _length(args[1]))
     elif name == "join":
         budget.fit(size + _length(value) * texts)
     elif name == "indent":
         budget.fit(size + (str(value).count("\n") + 1) * (texts + number))
+    elif name == "translate":
+        budget.fit(size * size_of(args, budget))
     elif name == "tojson":
         budget.fit(size * (1 + number + texts))
-    else:
+    elif name == "expandtabs":
+        budget.fit(size * (8 + number))
+    else:  # others may pad, cut or repeat to a length
         budget.fit(number)
     return value
 
 
-def _fit_format(text: str, sign: str, values: Sequence[Any]) -> None:
+def _fit_format(text: str, values: Sequence[Any]) -> None:
     """Check a text with places for values, each of which may be repeated and padded."""
     budget = current.get()
     width = max((int(digits[:9]) for digits in re.findall(r"\d+", text)), default=0)
     if "*" in text or re.search(r"\{[^}]*\{", text):  # a value may be a width
-        width = max(width, _most(values))
-    budget.fit(len(text) + text.count(sign) * (size_of(list(values), budget) + width))
+        width = max(width, _largest(values))
+    places = text.count("%") + text.count("{")
+    budget.fit(len(text) + places * (size_of(values, budget) + width))
 
 
-def _most(values: Sequence[Any]) -> int:
+def _largest(values: Sequence[Any]) -> int:
     return max((abs(number) for number in values if isinstance(number, int)), default=0)
 
 

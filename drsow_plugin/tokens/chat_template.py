@@ -11,7 +11,7 @@ from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.prompts import REASONING, is_prefill
 from drsow_plugin.records import Message
 from drsow_plugin.tokens.sandbox import BoundedTemplate
-from drsow_plugin.tokens.turns import SYSTEM_MERGED, merge_system, refusal, said
+from drsow_plugin.tokens.turns import SYSTEM_MERGED, merge_system, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,8 +20,11 @@ PROMPT, RESPONSE = "What is asked?", "drsow-probe-response"
 _TURN: list[Message] = [{"role": "user", "content": PROMPT}]
 _REASONED = f"<think>\ndrsow-probe-thought\n</think>\n\n{RESPONSE}"
 
-_GIVEN = {"messages", "add_generation_prompt"}
-_SWITCH = """such as template_args='{"enable_thinking": false}'"""
+_ADVICE = (
+    "Set what the template has for that, such as template_args='{\"enable_thinking\": false}' for "
+    "responses without reasoning (true for those with their own), or give a template whose "
+    "generation prompt ends where a response begins: template=FILE."
+)
 
 
 class ChatTemplate:
@@ -31,6 +34,7 @@ class ChatTemplate:
         glue: White space between the generation prompt and a response.
         closing: What the template writes after a response.
         turns: What it renders of a prompt, and of a conversation that goes on.
+        date: What it takes for today; ``None`` where it does not ask.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class ChatTemplate:
         """Probe the template.
 
         Args:
-            tokenizer: The side's tokenizer.
+            tokenizer: The model's tokenizer.
             source: Jinja source.
             args: Variables of the template.
             date: What it takes for today.
@@ -55,13 +59,18 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._source = source
         self._args = args
-        self.date = date
         self._sandboxed = _compiled(tokenizer, source, date)
+        self.date = date if self._sandboxed and self._sandboxed.asks_date else None
         self._check_args()
         prompt, before, self.closing = self._probe(RESPONSE)
-        self.glue = _between(prompt, before)
+        glue = before[len(prompt) :] if before.startswith(prompt) else ""
+        self.glue = glue if not glue.strip() else ""
         if _differ(prompt, before) and not (args and self._takes_reasoning()):
-            raise ConfigError(_misplaced(prompt, before))
+            raise ConfigError(
+                f"The chat template's generation prompt ends in {_tail(prompt)[-40:]!r}, and a "
+                f"finished response stands behind {_tail(before)[-60:]!r}: it would be scored "
+                f"where it never stands. {_ADVICE}"
+            )
         self.turns = self._probe_turns(prompt)
         self._takes_system = self._probe_system()
 
@@ -92,7 +101,10 @@ class ChatTemplate:
                 return self._render(messages[:-1], prompt=True) + self.glue + begun
             return self._render(messages, prompt=True)
         except Exception as error:  # whatever a template, which is a program, runs into
-            raise TemplateError(refusal(where, error)) from error
+            raise TemplateError(
+                f"{where}: the chat template refuses this conversation: {said(error)}. Check the "
+                "order of the roles, or give another template."
+            ) from error
 
     def keeps(self, messages: Sequence[Message], text: str, response: str, where: str) -> bool:
         """Tell whether the template, given the finished conversation, keeps it as scored.
@@ -108,16 +120,16 @@ class ChatTemplate:
         """
         answer = {"role": "assistant", "content": response}
         try:
-            full = self._render([*messages, answer], prompt=False)
+            whole = self._render([*messages, answer], prompt=False)
         except Exception:  # as above; the prompt alone was rendered
             return False
-        if full.startswith(text + self.glue + response):
+        if whole.startswith(text + self.glue + response):
             return True
-        between, found, _ = full.removeprefix(text).partition(response)
-        if full.startswith(text) and response.strip() and found and between.strip():
+        between, match, _ = whole.removeprefix(text).partition(response)
+        if whole.startswith(text) and response.strip() and match and between.strip():
             raise TemplateError(
                 f"{where}: between the prompt and this response the template writes "
-                f"{between!r:.60}. {_advice()}"
+                f"{between!r:.60}. {_ADVICE}"
             )
         return False
 
@@ -142,19 +154,14 @@ class ChatTemplate:
             }
         )
 
-    @property
-    def writes_date(self) -> bool:
-        """Whether it asks for the date."""
-        return self._sandboxed is not None and self._sandboxed.asks_date
-
     def _check_args(self) -> None:
-        read = self._sandboxed.variables if self._sandboxed else self._args
+        variables = self._sandboxed.variables if self._sandboxed else self._args
         for name in self._args:
-            if name not in read:
-                names = ", ".join(sorted(set(read) - _GIVEN)) or "none"
+            if name not in variables:
+                others = set(variables) - {"messages", "add_generation_prompt"}
                 raise ConfigError(
                     f"template_args: the chat template reads no variable {name!r}; it reads "
-                    f"{names}."
+                    f"{', '.join(sorted(others)) or 'none'}."
                 )
 
     def _probe(self, response: str) -> tuple[str, str, str]:
@@ -162,14 +169,14 @@ class ChatTemplate:
         try:
             prompt = self._render(_TURN, prompt=True)
             answer = {"role": "assistant", "content": response}
-            full = self._render([*_TURN, answer], prompt=False)
+            whole = self._render([*_TURN, answer], prompt=False)
         except Exception as error:  # as above
             raise ConfigError(
                 f"The chat template cannot render a user turn and a response: {said(error)}. "
                 "Check the template, or use template=none."
             ) from error
-        before, found, after = full.rpartition(response)
-        if not found:
+        before, match, after = whole.rpartition(response)
+        if not match:
             raise ConfigError(
                 "The chat template leaves the assistant's message out. Give another template."
             )
@@ -232,12 +239,6 @@ def _placeholder(value: object) -> object:
     return item() if callable(item) else f"<{type(value).__name__}>"
 
 
-def _between(prompt: str, before: str) -> str:
-    """Return the white space that only the finished conversation has before a response."""
-    glue = before[len(prompt) :] if before.startswith(prompt) else ""
-    return glue if not glue.strip() else ""
-
-
 def _differ(prompt: str, before: str) -> bool:
     """Tell whether a response is not where the prompt ends, in more than white space.
 
@@ -249,22 +250,6 @@ def _differ(prompt: str, before: str) -> bool:
 
 def _tail(text: str) -> str:
     return text.rpartition(PROMPT)[2]
-
-
-def _misplaced(prompt: str, before: str) -> str:
-    return (
-        f"The chat template's generation prompt ends in {_tail(prompt)[-40:]!r}, and a finished "
-        f"response stands behind {_tail(before)[-60:]!r}: it would be scored where it never "
-        f"stands. {_advice()}"
-    )
-
-
-def _advice() -> str:
-    return (
-        f"Set what the template has for that, {_SWITCH} for responses without reasoning (true "
-        "for those with their own), or give a template whose generation prompt ends where a "
-        "response begins: template=FILE."
-    )
 
 
 def parse_args(text: str | None) -> dict[str, Any]:

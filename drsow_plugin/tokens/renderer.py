@@ -1,4 +1,4 @@
-"""Conversations to token ids. Nothing else in the package tokenises.
+"""Conversations to token ids. Nothing else in the package tokenizes.
 
 A response is always scored as: generation prompt, response as given, end of turn. Where
 the template's own rendering of the finished conversation says something else (it strips
@@ -57,7 +57,7 @@ class _Prompt:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A row as text: the prompt, what continues it, and the prompt as it is to be tokenised."""
+    """A row as text: the prompt, what continues it, and the prompt as it is to be tokenized."""
 
     text: str
     glue: str
@@ -72,7 +72,11 @@ class _Draft:
 
 
 class Renderer:
-    """Renders and tokenises the rows of one side with its own tokenizer and template."""
+    """Renders and tokenizes rows with the tokenizer and the template of one model.
+
+    Attributes:
+        end_of_turn_ids: Token ids that close a response; empty where none are scored.
+    """
 
     def __init__(
         self,
@@ -87,10 +91,10 @@ class Renderer:
         """Probe the template.
 
         Args:
-            tokenizer: The side's tokenizer.
-            template: Jinja source of the chat template, or ``None`` to score as a plain
-                language model: BOS, the texts of the prompt each followed by a blank line,
-                the response; such a side has no end of turn.
+            tokenizer: The model's tokenizer.
+            template: Jinja source of the chat template, or ``None`` for no chat template: BOS,
+                the texts of the prompt each followed by a blank line, the response; there is
+                no end of turn then.
             end_of_turn: Whether the end-of-turn token is part of the response.
             control_tokens: What control tokens in the texts of a row are; see
                 :class:`~drsow_plugin.Scoring`. Those that the template writes always count.
@@ -99,51 +103,33 @@ class Renderer:
 
         Raises:
             ConfigError: The template cannot render one user turn and a response, or would
-                have a response elsewhere, or there is no token a plain language model could
-                start from.
+                have a response elsewhere, or there is neither a template nor a token to start
+                from.
         """
-        self._tokenizer = tokenizer
         self._codec = Codec(tokenizer)
         self._policy = control_tokens
-        self._end_ids: Ids = ()
-        self._end_note: tuple[str, ...] = ()
-        self._start: Ids = ()
         self._word_ids: Ids | None = None
+        self._start: Ids = ()
+        self.end_of_turn_ids: Ids = ()
+        self._end_note: tuple[str, ...] = ()
         self._template: ChatTemplate | None = None
         if template is None:
-            self._start = (self._start_id(),)
-        else:
-            self._template = ChatTemplate(tokenizer, template, template_args or {}, template_date)
-            if end_of_turn:
-                self._end_ids = self._codec.closing_ids(self._template.closing)
-                self._end_note = () if self._template.closing.strip() else (NO_END_OF_TURN,)
-        turns = self._template.turns if self._template else ()
-        self._control = ControlTokens(tokenizer, turns)
-
-    @property
-    def end_of_turn_ids(self) -> tuple[int, ...]:
-        """Token ids that close a response; empty where none are scored."""
-        return self._end_ids
+            self._start = (_start_id(tokenizer),)
+            self._control = ControlTokens(tokenizer)
+            return
+        self._template = ChatTemplate(tokenizer, template, template_args or {}, template_date)
+        self._control = ControlTokens(tokenizer, self._template.turns)
+        if end_of_turn:
+            self.end_of_turn_ids = self._codec.closing_ids(self._template.closing)
+            self._end_note = () if self._template.closing.strip() else (NO_END_OF_TURN,)
 
     @property
     def template_date(self) -> datetime.date | None:
         """What the template takes for today; ``None`` where it does not ask."""
-        dated = self._template is not None and self._template.writes_date
-        return self._template.date if self._template and dated else None
-
-    def encode(self, messages: list[Message], response: str, where: str) -> TokenPair:
-        """Return one row as token ids; see :meth:`encode_all`.
-
-        Raises:
-            TemplateError: The template refuses the conversation.
-        """
-        pair = self.encode_all([(messages, response, where)])[0]
-        if isinstance(pair, TemplateError):
-            raise pair
-        return pair
+        return self._template.date if self._template else None
 
     def encode_all(self, rows: Sequence[Row]) -> list[TokenPair | TemplateError]:
-        """Return rows as token ids, tokenised together, each text once.
+        """Return rows as token ids, tokenized together, each text once.
 
         Args:
             rows: Messages of the prompt, response, and how to name the row in an error. Where
@@ -261,10 +247,13 @@ class Renderer:
         else:
             response_ids = draft.codec.ids_after(draft.text, draft.glue + draft.response)
             notes += (SPLIT_APART,)
-        if self._end_ids and response_ids[-len(self._end_ids) :] == self._end_ids:
+        if (
+            self.end_of_turn_ids
+            and response_ids[-len(self.end_of_turn_ids) :] == self.end_of_turn_ids
+        ):
             notes += (ALREADY_CLOSED,)
         else:
-            response_ids += self._end_ids
+            response_ids += self.end_of_turn_ids
         return TokenPair(prompt_ids, response_ids, notes=notes + self._end_note)
 
     def _prompt_ids(self, draft: _Draft, ids: Mapping[str, Ids]) -> Ids:
@@ -283,14 +272,15 @@ class Renderer:
         cut = ahead[-len(word_ids) :] == word_ids
         return (*self._start, *(ahead[: -len(word_ids)] if cut else draft.codec.ids(draft.text)))
 
-    def _start_id(self) -> int:
-        for start in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
-            if isinstance(start, int):
-                return start
-        raise ConfigError(
-            "template=none needs a token to start from, and the tokenizer has neither a BOS "
-            "nor an EOS token. Use a chat template."
-        )
+
+def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    for start in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(start, int):
+            return start
+    raise ConfigError(
+        "template=none needs a token to start from, and the tokenizer has neither a BOS "
+        "nor an EOS token. Use a chat template."
+    )
 
 
 def _holds_control(what: str, token: str, where: str) -> TemplateError:

@@ -14,21 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes, runtime
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 from transformers.utils import chat_template_utils
 
-from drsow_plugin.tokens.bounds import (
-    Budget,
-    current,
-    fit_filter,
-    fit_method,
-    fit_operation,
-    size_of,
-)
+from drsow_plugin.tokens.bounds import Budget, current, fit_call, fit_operation, size_of
 
-_STEPS, _CONCAT, _MADE = "drsow_steps", "drsow_concat", "drsow_made"
+_STEPS, _MADE = "drsow_steps", "drsow_made"
 # Filters that make nothing longer than what they are given.
 _AS_THEY_ARE = {
     *("attr", "count", "d", "default", "first", "items", "last", "length", "list", "map"),
@@ -92,19 +85,21 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         current.get().step()
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
-        if isinstance(owner, (str, bytes, int)):
-            args = fit_method(owner, getattr(__obj, "__name__", ""), args, kwargs)
-        result = super().call(__context, __obj, *args, **kwargs)
-        return _made(result)
+        name = getattr(__obj, "__name__", "")
+        if isinstance(owner, (str, bytes)) and name == "join" and args:
+            args = (fit_call(name, args[0], [owner]), *args[1:])
+        elif isinstance(owner, (str, bytes, int)):
+            fit_call(name, owner, [*args, *kwargs.values()])
+        return _made(super().call(__context, __obj, *args, **kwargs))
 
     @staticmethod
     def concat(parts: Iterable[str]) -> str:
-        budget, size, kept = current.get(), 0, []
+        budget, size, written = current.get(), 0, []
         for part in parts:
             size += len(part)
             budget.fit(size)
-            kept.append(part)
-        return "".join(kept)
+            written.append(part)
+        return "".join(written)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
         counted: nodes.Template = _Counted(self).visit(source)
@@ -124,7 +119,7 @@ class _Counted(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return self._filter(nodes.List(node.nodes, lineno=node.lineno), _CONCAT)
+        return self._filter(nodes.List(node.nodes, lineno=node.lineno), "join")
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
         self.generic_visit(node)
@@ -151,7 +146,7 @@ def _environment(date: datetime.date) -> jinja2.Environment:
     environment.globals.pop("lipsum", None)
     environment.filters = {n: _bounded(n, f) for n, f in environment.filters.items()}
     environment.filters.pop("random", None)
-    environment.filters |= {_STEPS: _steps, _CONCAT: _concat, _MADE: _made}
+    environment.filters |= {_STEPS: _steps, _MADE: _made}
     return environment
 
 
@@ -171,13 +166,6 @@ def _steps(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-@jinja2.pass_eval_context
-def _concat(context: nodes.EvalContext, parts: list[Any]) -> str:
-    budget = current.get()
-    budget.fit(sum(size_of(part, budget) for part in parts))
-    return runtime.markup_join(parts) if context.autoescape else runtime.str_join(parts)
-
-
 def _made(value: Any) -> Any:
     """Return a value that is not too long as a text."""
     budget = current.get()
@@ -193,9 +181,9 @@ def _bounded(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
     def bounded(*args: Any, **kwargs: Any) -> Any:
         current.get().step()
         if name not in _AS_THEY_ARE and len(args) > first:
-            given = [*args[first + 1 :], *kwargs.values()]
-            value = fit_filter(name, args[first], given)
-            args = (*args[:first], value, *args[first + 1 :])
+            rest = args[first + 1 :]
+            value = fit_call(name, args[first], [*rest, *kwargs.values()])
+            args = (*args[:first], value, *rest)
         return apply(*args, **kwargs) if name in _AS_THEY_ARE else _made(apply(*args, **kwargs))
 
     return bounded

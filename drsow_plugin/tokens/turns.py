@@ -39,14 +39,6 @@ def merge_system(messages: Sequence[Message], where: str) -> list[Message]:
     )
 
 
-def refusal(where: str, error: Exception) -> str:
-    """Return what a template says against a conversation, and what to do."""
-    return (
-        f"{where}: the chat template refuses this conversation: {said(error)}. "
-        "Check the order of the roles, or give another template."
-    )
-
-
 def said(error: Exception) -> str:
     """Return an error of a template's in one line; of others than Jinja's with their kind."""
     line = " ".join(str(error).split())[:300].rstrip(".")

@@ -190,7 +190,8 @@ def test_truncation_keeps_a_leading_bos(tmp_path: Path) -> None:
     drsow = DrSoW(*folders, max_length=60, overflow="truncate_prompt")
     row = ([{"role": "user", "content": LONG}], "yes", "row 0")
     pair = drsow._sides["strong"].tokenise_all([row])[0]
-    whole = drsow._sides["strong"].renderer.encode([{"role": "user", "content": LONG}], "yes", "")
+    row = ([{"role": "user", "content": LONG}], "yes", "")
+    (whole,) = drsow._sides["strong"].renderer.encode_all([row])
     assert len(pair) == 60 and pair.truncated == len(whole) - 60
     assert pair.prompt_ids[0] == whole.prompt_ids[0] == tiny.tokenizer("gpt2_bos").bos_token_id
     assert pair.prompt_ids[1:] == whole.prompt_ids[-len(pair.prompt_ids) + 1 :]

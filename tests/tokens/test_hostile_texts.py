@@ -6,9 +6,9 @@ import pytest
 import tokenizers as tk
 import transformers as tf
 from helpers import tiny
+from helpers.rendering import Renderer
 
 from drsow_plugin.errors import TemplateError
-from drsow_plugin.tokens.renderer import Renderer
 
 
 def _turns(content: str) -> list[dict[str, str]]:

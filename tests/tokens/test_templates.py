@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import tiny
+from helpers.rendering import Renderer
 from transformers.utils import chat_template_utils
 
 from drsow_plugin import DrSoW
@@ -17,7 +18,7 @@ from drsow_plugin.config.pair import as_options, parse_pair
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.tokens import bounds
 from drsow_plugin.tokens.chat_template import _plain
-from drsow_plugin.tokens.renderer import REWRITTEN, Renderer
+from drsow_plugin.tokens.renderer import REWRITTEN
 from drsow_plugin.tokens.sandbox import BoundedTemplate
 
 USER = [{"role": "user", "content": "What is the capital of France?"}]
@@ -165,6 +166,9 @@ BAD = {
     "printed_starred": "{{ '%*d' % (10**9, 1) }}",
     "formatted": "{{ '{:{}}'.format(1, 10**9) }}",
     "replaced": "{{ ('a' * 99999).replace('a', 'b' * 99999) }}",
+    "replaced_bytes": "{{ ('a' * 99999).encode().replace('a'.encode(), ('b' * 999).encode()) }}",
+    "expanded": "{{ ('\t' * 99999).expandtabs(99999) }}",
+    "concatenated": "{% set x = 'a' * 60000 %}{{ x ~ 1 ~ x }}",
     "replaced_by_a_filter": "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}",
     "joined": "{{ ('a' * 99999) | join('b' * 99999) }}",
     "joined_by_a_method": "{{ ('b' * 99999).join('a' * 99999) }}",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers import tiny
+from helpers.rendering import Renderer
 
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.tokens.renderer import (
@@ -13,7 +14,6 @@ from drsow_plugin.tokens.renderer import (
     NO_END_OF_TURN,
     REWRITTEN,
     SPLIT_APART,
-    Renderer,
 )
 from drsow_plugin.tokens.turns import LEFT_OUT, SYSTEM_MERGED
 
