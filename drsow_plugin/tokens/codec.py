@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # what text outside of the vocabulary becomes
+
 
 class Codec:
     """Encodes texts in which every control token counts as one."""
@@ -45,7 +47,7 @@ class Codec:
         return map(tuple, encoding["input_ids"])
 
     def ids_after(self, before: str, text: str) -> Ids:
-        """Tokenise ``text`` apart from ``before``, without a SentencePiece word-start mark.
+        """Tokenize ``text`` apart from ``before``, without a SentencePiece word-start mark.
 
         A SentencePiece tokenizer marks the start of any text as the start of a word. Behind
         an anchor that ``text`` does not merge with, it does so only where a word starts.
@@ -77,12 +79,11 @@ class Codec:
         tokenizer = self._tokenizer
         specials = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
         specials.update(tokenizer.all_special_tokens)
-        found = [(after.index(t), -len(t), t) for t in specials if t and t in after]
-        if found:
-            start, _, token = min(found)
-            lead = after[:start]
-            if not lead.strip():
-                return (*(self.ids_after("", lead) if lead else ()), _token_id(tokenizer, token))
+        matches = [(after.index(t), -len(t), t) for t in specials if t and t in after]
+        if matches:
+            start, _, token = min(matches)
+            if not after[:start].strip():
+                return (*self.ids_after("", after[:start]), _token_id(tokenizer, token))
             return self.ids_after("", after[: start + len(token)])
         if after.strip():
             return self.ids_after("", after.rstrip())
@@ -104,7 +105,7 @@ class TextCodec(Codec):
         """Make a tokenizer that knows the control tokens by their disguises only.
 
         Args:
-            tokenizer: The side's tokenizer.
+            tokenizer: The model's tokenizer.
             disguises: For each control token the character that it is spelled as.
         """
         super().__init__(tokenizer)
@@ -114,7 +115,7 @@ class TextCodec(Codec):
         self._own_ids = {
             _token_id(tokenizer, token): token
             for token in disguises
-            if token != tokenizer.unk_token and not _is_byte(token)  # what unknown text becomes
+            if token != tokenizer.unk_token and not _BYTE.fullmatch(token)
         }
         backend = getattr(tokenizer, "backend_tokenizer", None)
         self._renamed = None if backend is None else _Renamed(backend, disguises)
@@ -124,19 +125,18 @@ class TextCodec(Codec):
             return [self._checked(*self._renamed.encode(text)) for text in texts]
         return [self._encode_pieces(text) for text in texts]
 
-    def _checked(self, found: Sequence[int], ids: Ids) -> Ids:
-        """Return ids, unless a control token came out of plain text.
+    def _checked(self, plain: Sequence[int], ids: Ids) -> Ids:
+        """Return ids, unless a control token is among those of plain text.
 
         Raises:
             DataError: The vocabulary has it as an ordinary piece too.
         """
-        for given in found:
-            token = self._own_ids.get(given)
-            if token is not None:
-                raise DataError(
-                    f"the tokenizer makes its control token {token!r} of plain text too. Take it "
-                    "out of the row, or set control_tokens=parse."
-                )
+        token = next(filter(None, map(self._own_ids.get, plain)), None)
+        if token is not None:
+            raise DataError(
+                f"the tokenizer makes its control token {token!r} of plain text too. Take it out "
+                "of the row, or set control_tokens=parse."
+            )
         return ids
 
     def _encode_pieces(self, text: str) -> Ids:
@@ -144,7 +144,8 @@ class TextCodec(Codec):
         tokenizer: Any = self._tokenizer
         added = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
         known = {self._disguises.get(name, name): name for name in (*added, *self._disguises)}
-        pieces = re.split(f"({'|'.join(map(re.escape, _longest_first(known)))})", text)
+        longest_first = sorted(known, key=len, reverse=True)
+        pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
         for place in range(1, len(pieces), 2):
             token = added.get(known[pieces[place]])
             if token is not None and token.rstrip:
@@ -157,8 +158,8 @@ class TextCodec(Codec):
                 ids.append(_token_id(tokenizer, known[piece]))
             elif piece:
                 tokens = tokenizer.tokenize(piece, split_special_tokens=True)
-                found = tokenizer.convert_tokens_to_ids(tokens)
-                ids.extend(self._checked(found, tuple(found)))
+                plain = tokenizer.convert_tokens_to_ids(tokens)
+                ids.extend(self._checked(plain, tuple(plain)))
         return tuple(ids)
 
 
@@ -193,20 +194,11 @@ class _Renamed:
                 "the ids of the vocabulary have gaps, so the tokenizer cannot be made to read "
                 "control tokens as text. Take them out of the row, or set control_tokens=parse."
             )
-        found = self._renamed.encode(text, add_special_tokens=False).ids
-        plain = [i for i in found if i not in self._named]
-        return plain, tuple(self._ids.get(i, i) for i in found)
+        ids = self._renamed.encode(text, add_special_tokens=False).ids
+        plain = [i for i in ids if i not in self._named]
+        return plain, tuple(self._ids.get(i, i) for i in ids)
 
 
 def _token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     converted: Any = tokenizer.convert_tokens_to_ids(token)
     return int(converted)
-
-
-def _is_byte(token: str) -> bool:
-    """Tell whether a token stands for a byte of text outside of the vocabulary."""
-    return re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", token) is not None
-
-
-def _longest_first(tokens: Iterable[str]) -> list[str]:
-    return sorted(tokens, key=len, reverse=True)

@@ -28,13 +28,13 @@ _FIRST_DISGUISE = 0x100000
 
 
 class ControlTokens:
-    """The control tokens of one side."""
+    """The control tokens of one model."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, turns: Sequence[str] = ()) -> None:
         """Collect the control tokens.
 
         Args:
-            tokenizer: The side's tokenizer.
+            tokenizer: The model's tokenizer.
             turns: Conversations as the template renders them; added tokens that stand in all
                 of them open and close turns.
         """
@@ -67,27 +67,25 @@ class ControlTokens:
 
     def in_text(self, text: str) -> str | None:
         """Return the first control token that a text holds, or ``None``."""
-        found = None
+        match = None
         if any(beginning in text for beginning in self._beginnings):
-            found = self._pattern.search(text)
-        if found is None and self._normalizer is not None and self._normalized is not None:
-            found = self._normalized.search(self._normalizer.normalize_str(text))
-        return found.group() if found else None
+            match = self._pattern.search(text)
+        if match is None and self._normalizer is not None and self._normalized is not None:
+            match = self._normalized.search(self._normalizer.normalize_str(text))
+        return match.group() if match else None
 
     def across(self, before: str, text: str) -> str | None:
         """Return a control token that begins in one text and ends in the next, or ``None``."""
         for size in range(1, min(self._longest, len(before) + 1)):
             if before[-size:] in self._prefixes:
-                found = self._pattern.match(before[-size:] + text[: self._longest])
-                if found and found.end() > size:
-                    return found.group()
+                match = self._pattern.match(before[-size:] + text[: self._longest])
+                if match and match.end() > size:
+                    return match.group()
         return None
 
     def in_messages(self, messages: Iterable[Message]) -> str | None:
         """Return a control token in any text of a conversation, roles and names included."""
-        return next(
-            (found for text in _texts(list(messages)) if (found := self.in_text(text))), None
-        )
+        return next(filter(None, map(self.in_text, _texts(list(messages)))), None)
 
     def mark(self, messages: Sequence[Message]) -> list[Message]:
         """Return a conversation with marks around the control tokens in its texts."""
@@ -110,7 +108,7 @@ class ControlTokens:
             rendered: A conversation that was marked, as the template renders it.
         """
         disguised = self._own_or_marked.sub(
-            lambda found: found.group(1) or self._disguises[found.group()], rendered
+            lambda match: match.group(1) or self._disguises[match.group()], rendered
         )
         return unmarked(disguised)  # a template may cut a control token out between its marks
 

@@ -167,12 +167,12 @@ class Renderer:
         if begun[:1].isspace() and self._codec.strips_after(text.removesuffix(begun)):
             notes += (SWALLOWED,)
         notes += (DATED.format(self.template_date),) if self.template_date else ()
-        found = self._control.in_messages(messages)
-        if self._policy == "error" and found:
-            raise _holds_control("prompt", found, where)
-        if self._policy != "text" or not found:
-            return _Prompt(messages, text, notes, found, None, False)
-        return _Prompt(messages, text, notes, found, *self._disguised(messages, text, where))
+        token = self._control.in_messages(messages)
+        if self._policy == "error" and token:
+            raise _holds_control("prompt", token, where)
+        if self._policy != "text" or not token:
+            return _Prompt(messages, text, notes, token, None, False)
+        return _Prompt(messages, text, notes, token, *self._disguised(messages, text, where))
 
     def _disguised(self, messages: list[Message], text: str, where: str) -> tuple[str, bool]:
         """Return a prompt with the template's own control tokens disguised; if others are left.
@@ -194,29 +194,23 @@ class Renderer:
         return self._control.disguise(rendered), is_marked(rendered) or marked == messages
 
     def _draft(self, prompt: _Prompt, response: str, where: str) -> _Draft:
-        prefill, notes = is_prefill(prompt.messages), prompt.notes
-        glue = self._template.glue if self._template and not prefill else ""
-        if (
-            self._template is not None
-            and not prefill
-            and not self._template.keeps(prompt.messages, prompt.text, response, where)
-        ):
-            notes += (REWRITTEN,)
-        text, codec = prompt.text, self._codec
-        found = self._control.in_text(response) or self._control.across(text + glue, response)
-        if found and self._policy == "error":
-            raise _holds_control("response", found, where)
-        if self._policy == "parse" and (found or prompt.control):
+        text, notes, codec, glue = prompt.text, prompt.notes, self._codec, ""
+        if self._template is not None and not is_prefill(prompt.messages):
+            glue = self._template.glue
+            if not self._template.keeps(prompt.messages, text, response, where):
+                notes += (REWRITTEN,)
+        token = self._control.in_text(response) or self._control.across(text + glue, response)
+        if token and self._policy == "error":
+            raise _holds_control("response", token, where)
+        if self._policy == "parse" and (token or prompt.control):
             notes += (PARSED,)
-        elif found or prompt.is_marked:
+        elif token or prompt.is_marked:
             check_private(prompt.messages, response, where)
-            text = prompt.disguised or self._disguise_own(prompt.text)
+            own = text if self._template is None else self._control.disguise(text)
+            text = prompt.disguised or own
             notes, codec = (*notes, AS_TEXT), self._control.codec
         ahead = text + _WORD if self._template is None and text else text
         return _Draft(text, glue, response, ahead, notes, codec)
-
-    def _disguise_own(self, text: str) -> str:
-        return text if self._template is None else self._control.disguise(text)
 
     def _pair(
         self, draft: _Draft | TemplateError, ids: Mapping[str, Ids], where: str
@@ -247,17 +241,15 @@ class Renderer:
         else:
             response_ids = draft.codec.ids_after(draft.text, draft.glue + draft.response)
             notes += (SPLIT_APART,)
-        if (
-            self.end_of_turn_ids
-            and response_ids[-len(self.end_of_turn_ids) :] == self.end_of_turn_ids
-        ):
+        end = self.end_of_turn_ids
+        if end and response_ids[-len(end) :] == end:
             notes += (ALREADY_CLOSED,)
         else:
-            response_ids += self.end_of_turn_ids
+            response_ids += end
         return TokenPair(prompt_ids, response_ids, notes=notes + self._end_note)
 
     def _prompt_ids(self, draft: _Draft, ids: Mapping[str, Ids]) -> Ids:
-        """Return a prompt's tokens; a plain one's as they are in running text.
+        """Return a prompt's tokens; without a chat template, as they are in running text.
 
         Tokenizers in the manner of GPT-2 write a blank line as two tokens before a word and
         as one at the end of a text; a language model has met the former.

@@ -142,21 +142,13 @@ def _environment(date: datetime.date) -> jinja2.Environment:
     environment: jinja2.Environment = compiled.environment.overlay()
     environment.__class__ = _Environment
     environment.finalize = _made
-    environment.globals = {**environment.globals, "strftime_now": _clock(date)}
+    midnight = datetime.datetime.combine(date, datetime.time())
+    environment.globals = {**environment.globals, "strftime_now": midnight.strftime}
     environment.globals.pop("lipsum", None)
     environment.filters = {n: _bounded(n, f) for n, f in environment.filters.items()}
     environment.filters.pop("random", None)
     environment.filters |= {_STEPS: _steps, _MADE: _made}
     return environment
-
-
-def _clock(date: datetime.date) -> Callable[[str], str]:
-    moment = datetime.datetime.combine(date, datetime.time())
-
-    def strftime_now(format: str) -> str:
-        return moment.strftime(format)
-
-    return strftime_now
 
 
 def _steps(items: Iterable[Any]) -> Iterator[Any]:
@@ -180,10 +172,12 @@ def _bounded(name: str, apply: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply)  # keeps that mark
     def bounded(*args: Any, **kwargs: Any) -> Any:
         current.get().step()
-        if name not in _AS_THEY_ARE and len(args) > first:
+        if name in _AS_THEY_ARE:
+            return apply(*args, **kwargs)
+        if len(args) > first:
             rest = args[first + 1 :]
             value = fit_call(name, args[first], [*rest, *kwargs.values()])
             args = (*args[:first], value, *rest)
-        return apply(*args, **kwargs) if name in _AS_THEY_ARE else _made(apply(*args, **kwargs))
+        return _made(apply(*args, **kwargs))
 
     return bounded
