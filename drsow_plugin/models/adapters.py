@@ -1,4 +1,4 @@
-"""PEFT adapters: where they lie, which can be scored, what they do to the weights under them."""
+"""PEFT adapters: their location, which can be scored, what they do to the weights under them."""
 
 from __future__ import annotations
 
@@ -41,32 +41,27 @@ def find_adapter(side: str, config: ModelConfig) -> Path | str | None:
         return folder.resolve()
     label = f"{side}_adapter={config.adapter!r}"
     require_hub_id(label, config.adapter)
-    file = download(
-        label,
-        config.adapter,
-        "adapter_config.json",
-        config.adapter_revision,
-    )
+    file = download(label, config.adapter, "adapter_config.json", config.adapter_revision)
     _check_adapter(side, config, file)
     return file.parent.name
 
 
 def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
     with translated_errors(f"{side}_adapter={config.adapter!r}", config.adapter_revision):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        kind = str(told.get("peft_type"))
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        kind = str(settings.get("peft_type"))
     if kind in _VIRTUAL_TOKENS:
         raise ConfigError(
             f"{side}_adapter={config.adapter!r} adds virtual tokens to the prompt ({kind}); only "
             "adapters that change weights, such as LoRA, can be scored."
         )
-    if told.get("alora_invocation_tokens"):
+    if settings.get("alora_invocation_tokens"):
         raise ConfigError(
             f"{side}_adapter={config.adapter!r} is an activated LoRA: it works from its invocation "
-            "tokens on, wherever these stand in a row, and cannot be scored. Give an adapter "
+            "tokens on, wherever these are in a row, and cannot be scored. Give an adapter "
             "without alora_invocation_tokens."
         )
-    if str(told.get("init_lora_weights")).startswith("pissa_niter"):
+    if str(settings.get("init_lora_weights")).startswith("pissa_niter"):
         raise ConfigError(
             f"{side}_adapter={config.adapter!r} goes with weights that PEFT makes at random each "
             "time it is loaded (init_lora_weights='pissa_niter_…'). Convert it to a plain LoRA "

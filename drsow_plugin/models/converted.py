@@ -43,7 +43,7 @@ def loads_fast(side: str, config: ModelConfig, source: Source, part: Part) -> So
     Args:
         side: The side's name.
         config: The side.
-        source: Where it lies.
+        source: Where it is located.
         part: What is to be loaded.
 
     Raises:

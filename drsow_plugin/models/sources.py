@@ -1,16 +1,14 @@
-"""From a configured side to files: where weights and tokenizer lie, and what they are."""
+"""From a configured side to files: where weights and tokenizer are, and how they are loaded."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.config.in_memory import check_not_in_memory
 from drsow_plugin.config.model import ModelConfig
@@ -20,12 +18,22 @@ from drsow_plugin.hub import require_hub_id
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-T = TypeVar("T")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "tekken.json",
+)
+_OFFLINE = (
+    "not a folder here, not in the local Hub cache, and the Hub could not be reached. Check the "
+    "network, or download the model elsewhere and give its folder."
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model lies.
+    """Where a model is located.
 
     Attributes:
         name: Hub id or folder, as transformers takes it.
@@ -53,7 +61,7 @@ def locate(side: str, config: ModelConfig) -> Source:
     """Find a side's weights, fetching the demo model if that is what is named.
 
     Raises:
-        ConfigError: Nothing lies there, and the name cannot be a Hub id.
+        ConfigError: Nothing is there, and the name cannot be a Hub id.
     """
     if config.given.model is not None:
         return Source(config.source, None, local=True)
@@ -100,11 +108,9 @@ def load_config(side: str, config: ModelConfig, source: Source) -> PretrainedCon
 
     if config.given.model is not None:
         return config.given.model.config
-    loaded: PretrainedConfig = _load(
-        f"{side}={config.source!r}",
-        config,
-        lambda: AutoConfig.from_pretrained(source.name, **source.arguments(config)),
-    )
+    with translated_errors(f"{side}={config.source!r}", config.revision):
+        loaded: PretrainedConfig
+        loaded = AutoConfig.from_pretrained(source.name, **source.arguments(config))
     return loaded
 
 
@@ -125,19 +131,22 @@ def load_tokenizer(side: str, config: ModelConfig, source: Source) -> PreTrained
         if not Path(name).is_dir():
             require_hub_id(label, name)
         arguments = {"trust_remote_code": config.trust_remote_code}
-    elif source.local and source.gguf_file is None and not _has_tokenizer(Path(name)):
+    elif (
+        source.local
+        and source.gguf_file is None
+        and not any((Path(name) / file).is_file() for file in _TOKENIZER_FILES)
+    ):
         raise ConfigError(
             f"{side}={config.source!r}: the folder holds no tokenizer. Save one there, or "
             f"name one with {side}_tokenizer=…."
         )
-    tokenizer: PreTrainedTokenizerBase = _load(
-        label, config, lambda: AutoTokenizer.from_pretrained(name, **arguments)
-    )
+    with translated_errors(label, config.revision):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, **arguments)
     return tokenizer
 
 
 def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the Jinja source of a side's chat template, or ``None`` for a plain LM.
+    """Return the Jinja source of a side's chat template, or ``None`` for no template.
 
     Raises:
         ConfigError: The tokenizer has no template where its own is asked for, or there is
@@ -150,7 +159,7 @@ def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizer
         if not path.is_file():
             raise ConfigError(
                 f"{side}_template={config.template!r}: no such file. Valid: 'tokenizer' (the "
-                "tokenizer's own), 'none' (a plain LM), or the path of a Jinja file."
+                "tokenizer's own), 'none' (no chat template), or the path of a Jinja file."
             )
         try:
             return path.read_text(encoding="utf-8")
@@ -161,7 +170,7 @@ def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizer
     except ValueError as error:
         raise ConfigError(
             f"{side}={config.source!r}: the tokenizer has no chat template. Set "
-            f"{side}_template=none to score it as a plain LM, the way a base model is used, "
+            f"{side}_template=none to score it without one, the way a base model is used, "
             f"or {side}_template=FILE to give a Jinja template."
         ) from error
 
@@ -183,22 +192,6 @@ def download(label: str, repository: str, name: str, revision: str | None) -> Pa
             ) from error
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    names = (
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "vocab.json",
-        "tekken.json",
-    )
-    return any((folder / name).is_file() for name in names)
-
-
-def _load(name: str, config: ModelConfig, load: Callable[[], T]) -> T:
-    with translated_errors(name, config.revision):
-        return load()
-
-
 @contextmanager
 def translated_errors(name: str, revision: str | None) -> Iterator[None]:
     """Turn whatever the loaders raise into errors that say what to do.
@@ -212,28 +205,30 @@ def translated_errors(name: str, revision: str | None) -> Iterator[None]:
     try:
         with _quiet_hub():
             yield
-    except (DrSoWError, torch.OutOfMemoryError):
+    except DrSoWError:
         raise
     except Exception as error:  # the loaders have no common error, and run code of the model's
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be there
+            raise
+        reasons: list[tuple[type[Exception], str]] = [
+            (
+                hub.GatedRepoError,
+                "the repository is gated. Ask for access on its page, then log in with 'hf auth "
+                "login'.",
+            ),
+            (hub.RevisionNotFoundError, f"the repository has no revision {revision!r}."),
+            (
+                hub.RepositoryNotFoundError,
+                "no such folder here and no such repository on the Hub. Check the name; for a "
+                "private repository log in with 'hf auth login'.",
+            ),
+            (hub.LocalEntryNotFoundError, _OFFLINE),
+            (hub.OfflineModeIsEnabled, _OFFLINE),
+        ]
         for cause in _chain(error):
-            if isinstance(cause, hub.GatedRepoError):
-                raise HubError(
-                    f"{name}: the repository is gated. Ask for access on its page, then log in "
-                    "with 'hf auth login'."
-                ) from error
-            if isinstance(cause, hub.RevisionNotFoundError):
-                raise HubError(f"{name}: the repository has no revision {revision!r}.") from error
-            if isinstance(cause, hub.RepositoryNotFoundError):
-                raise HubError(
-                    f"{name}: no such folder here and no such repository on the Hub. Check the "
-                    "name; for a private repository log in with 'hf auth login'."
-                ) from error
-            if isinstance(cause, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)):
-                raise HubError(
-                    f"{name}: not a folder here, not in the local Hub cache, and the Hub could "
-                    "not be reached. Check the network, or download the model elsewhere and "
-                    "give its folder."
-                ) from error
+            for kind, reason in reasons:
+                if isinstance(cause, kind):
+                    raise HubError(f"{name}: {reason}") from error
         raise ConfigError(f"{name} could not be loaded: {_first_line(error)}") from error
 
 
