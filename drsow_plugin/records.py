@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drsow_plugin.option import documented, option
+
 Reduction = Literal["sum", "mean"]
 Overflow = Literal["error", "skip", "truncate_prompt"]
 ControlPolicy = Literal["text", "parse", "error"]
@@ -31,34 +33,45 @@ Prompt = str | Sequence[Message]
 """A string (one user turn) or a list of messages."""
 
 
+@documented
 @dataclass(frozen=True)
 class Scoring:
-    """The policies that decide what exactly is scored; recorded with every result.
+    """The policies that decide what exactly is scored; recorded with every result."""
 
-    Attributes:
-        reduction: ``sum`` adds the log-probs of the response tokens; ``mean`` divides each
-            side's sum by that side's own token count.
-        end_of_turn: Whether the template's end-of-turn token is part of the response. The
-            white space that a template writes after it never is.
-        overflow: What happens to a row longer than ``max_length``: ``error``; ``skip``
-            gives it a null reward and a reason; ``truncate_prompt`` cuts the prompt from
-            the left (a leading BOS is kept). The response is never cut.
-        max_length: Most tokens, prompt and response together; ``None`` is each model's own
-            limit.
-        refine: Responses to one prompt whose rewards lie within so many nats of each other
-            are scored again in float32; 0 for never.
-        control_tokens: What a control token in the texts of a row is, such as ``<|im_end|>`` in
-            a response: ``text`` is ordinary text; ``parse`` is the token itself, which can
-            close a turn and open another; ``error`` refuses the row. The template's own
-            always count.
-    """
-
-    reduction: Reduction = "sum"
-    end_of_turn: bool = True
-    overflow: Overflow = "error"
-    max_length: int | None = None
-    refine: float = 0.0
-    control_tokens: ControlPolicy = "text"
+    reduction: Reduction = option(
+        "sum",
+        "`sum` of the log-probs of the response tokens, or `mean`: each side's sum divided by its "
+        "own token count.",
+    )
+    end_of_turn: bool = option(
+        True,
+        "Whether the template's end-of-turn token is scored too.",
+        "The white space that a template writes after it never is.",
+    )
+    overflow: Overflow = option(
+        "error",
+        "Rows over `max_length`: `error`, `skip` (no reward and a reason) or `truncate_prompt` "
+        "(from the left).",
+        "A leading BOS is kept. The response is never cut.",
+        unset="error; in labelling the row then has no reward and a status, unless on_error=raise",
+    )
+    max_length: int | None = option(
+        None, "Maximum of tokens, prompt and response together.", unset="each model's own limit"
+    )
+    refine: float = option(
+        0.0,
+        "Responses to one prompt whose rewards are within so many nats are scored again in "
+        "float32.",
+        unset="0: never",
+    )
+    control_tokens: ControlPolicy = option(
+        "text",
+        "What a control token in prompts and responses is, such as `<|im_end|>`: ordinary `text`, "
+        "the token itself (`parse`) or an `error`.",
+        "As text it cannot close its turn and open another; `parse` gives lm-eval's and TRL's "
+        "numbers on such rows. Notes say where it made a difference. The template's own always "
+        "count.",
+    )
 
 
 NO_DOMAIN = "(none)"

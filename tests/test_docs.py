@@ -24,8 +24,8 @@ from lm_eval.tasks._index import TaskIndex
 from drsow_plugin import Annotator, Domain, Router, RouterContext, RouterInput, tasks_path
 from drsow_plugin.annotate.options import LABEL_OPTIONS
 from drsow_plugin.cli import main
+from drsow_plugin.config.keywords import PairOptions
 from drsow_plugin.config.model import SIDE_OPTIONS
-from drsow_plugin.config.pair import PairOptions
 from drsow_plugin.harness.data import METADATA
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.models import demo

@@ -16,11 +16,7 @@ else:
 from drsow_plugin.annotate.items import raise_first, read_rows
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.layout import find_layout
-from drsow_plugin.annotate.options import (
-    AnnotatorOptions,
-    label_options,
-    split_options,
-)
+from drsow_plugin.annotate.options import label_options, split_options
 from drsow_plugin.annotate.scorer import Scorer
 from drsow_plugin.annotate.tables import (
     check_mapping,
@@ -30,6 +26,7 @@ from drsow_plugin.annotate.tables import (
     plain_columns,
 )
 from drsow_plugin.cache import cache_folder
+from drsow_plugin.config.keywords import AnnotatorOptions
 from drsow_plugin.config.pair import as_options, parse_pair
 from drsow_plugin.config.parse import call_text
 

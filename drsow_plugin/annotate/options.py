@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from drsow_plugin.config.pair import OPTIONS, PairOptions
-from drsow_plugin.config.parse import parse_choice, parse_flag
+from drsow_plugin.config.options import given_options, options_of, parse_options
+from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.errors import ConfigError, unknown_name
+from drsow_plugin.option import Values, documented, option
 from drsow_plugin.scoring.rows import OnError
 
 Kind = Literal["pairs", "candidates", "single"]
@@ -18,115 +18,126 @@ Relabel = Literal["keep", "swap"]
 
 PREFIX = "drsow_"
 
-OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
-    "chosen_column": ("pairs",),
-    "rejected_column": ("pairs",),
-    "label_column": ("pairs",),
-    "responses_column": ("candidates",),
-    "response_column": ("single",),
-    "ratings_column": ("candidates",),
-    "select": ("candidates",),
-    "seed": ("candidates",),
-    "min_margin": ("pairs", "candidates"),
-    "relabel": ("pairs",),
-    "messages": ("pairs", "candidates"),
-    "keep_names": ("pairs",),
-}
-"""Options that say something about some kinds of data only."""
+
+def _whole(name: str, value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError as error:
+        raise ConfigError(f"{name} is a whole number, got {value!r}.") from error
 
 
+_CANDIDATES, _PAIRS, _PREFERENCES = ("candidates",), ("pairs",), ("pairs", "candidates")
+
+
+@documented
 @dataclass(frozen=True)
 class LabelConfig:
-    """How rows are read and labelled. Nothing here changes a reward.
+    """How rows are read and labelled. Nothing here changes a reward."""
 
-    Attributes:
-        kind: ``pairs``, ``candidates`` or ``single``; ``None`` finds it from the columns.
-        prompt_column: Where the prompt is; ``None`` looks for ``prompt``, ``instruction``.
-        chosen_column: Where the chosen response of a pair is.
-        rejected_column: Where the rejected response of a pair is.
-        responses_column: Where a list of candidates is; ``None`` looks for ``responses``,
-            ``completions``, ``generations``.
-        response_column: Where a single response is; ``None`` looks for ``response``,
-            ``completion``, ``output``, and for whole conversations, whose last turn is the
-            response, ``messages``, ``conversations``, ``conversation``.
-        label_column: For pairs: says which of the two is the better one; the columns are then
-            named by ``chosen_column`` and ``rejected_column``, or are ``response_a`` and
-            ``response_b``, and the like. A number means the column that ends in it.
-        ratings_column: Numbers for the candidates, to compare the rewards with.
-        group_column: The summary is also given for each value of this column.
-        select: How a pair is made of candidates. The chosen one has the highest reward; the
-            rejected one is a random other (as in the paper's code), the worst, or the median
-            of those that may be rejected.
-        min_margin: Least margin of a pair, in nats; pairs below it are left out.
-        seed: Changes the random choice, which depends on it and on the row's content alone.
-        relabel: For pairs: ``keep`` leaves the order as it is; ``swap`` exchanges chosen and
-            rejected where the margin is negative.
-        messages: Whether prompt, chosen and rejected are written as messages, to which TRL
-            applies the chat template. ``None`` does so for candidates and where a pair's
-            columns are of two shapes.
-        token_logprobs: Whether the log-probs of each token are written too.
-        on_error: ``null`` gives rows that cannot be scored no reward and a reason; ``raise``
-            stops at the first.
-        prefix: What the names of added columns begin with. One that is given is put before the
-            pair made of candidates too where the data has a pair already.
-        keep_names: For pairs: whether columns of other names keep them. By default they come
-            out as ``prompt``, ``chosen`` and ``rejected``, as TRL's trainers take them.
-    """
+    kind: Kind | None = option(
+        None, "What the data is: `pairs`, `candidates` or `single`.", unset="seen from the columns"
+    )
+    prompt_column: str | None = option(
+        None, "Where the prompt is.", unset="prompt or instruction; for pairs it may be missing"
+    )
+    chosen_column: str | None = option(
+        None, "Where the chosen response of a pair is.", unset="chosen", kinds=_PAIRS
+    )
+    rejected_column: str | None = option(
+        None, "Where the rejected response of a pair is.", unset="rejected", kinds=_PAIRS
+    )
+    responses_column: str | None = option(
+        None,
+        "A list of candidates.",
+        unset="responses, completions or generations",
+        kinds=_CANDIDATES,
+    )
+    response_column: str | None = option(
+        None,
+        "A single response, or a conversation that ends with it.",
+        unset="response, completion, output, messages or conversations",
+        kinds=("single",),
+    )
+    label_column: str | None = option(
+        None,
+        "Which of a pair's two responses is the better one, by its column's name or its last "
+        "letter or number.",
+        "The two columns are named by `chosen_column` and `rejected_column`, or are `response_a` "
+        "and `response_b`, and the like.",
+        unset="label, winner or preference, beside response_a and response_b",
+        kinds=_PAIRS,
+    )
+    ratings_column: str | None = option(
+        None,
+        "Numbers for the candidates, to compare the rewards with.",
+        unset="ratings",
+        kinds=_CANDIDATES,
+    )
+    group_column: str | None = option(
+        None, "The summary is also given for each value of this column."
+    )
+    select: Select = option(
+        "best_vs_random",
+        "How candidates make a pair: what is rejected is a random other one (`best_vs_random`), "
+        "the worst (`best_vs_worst`) or the median (`best_vs_median`).",
+        "What is chosen has the highest reward. Random is as in the paper's code. Identical texts "
+        "and ties are never paired.",
+        kinds=_CANDIDATES,
+    )
+    min_margin: float = option(
+        0.0,
+        "Minimum margin of a pair, in nats; others are left out.",
+        "With 0 every pair of the data stays, whatever its margin.",
+        kinds=_PREFERENCES,
+    )
+    seed: int = option(
+        0,
+        "Changes the random choice of `best_vs_random`.",
+        "The choice depends on it and on the row's content alone.",
+        values=Values(_whole, "whole number", "int"),
+        kinds=_CANDIDATES,
+    )
+    relabel: Relabel = option(
+        "keep",
+        "Order of chosen and rejected: `keep`, or `swap` where the margin is negative.",
+        "`drsow_swapped` says where. Columns beside them, such as `chosen_model`, are not "
+        "exchanged.",
+        kinds=_PAIRS,
+    )
+    messages: bool | None = option(
+        None,
+        "Whether prompt, chosen and rejected are written as messages.",
+        "TRL applies the chat template to those.",
+        unset="true for candidates and where a pair's columns are of two shapes",
+        kinds=_PREFERENCES,
+    )
+    token_logprobs: bool = option(False, "Whether the log-prob of each token is written too.")
+    on_error: OnError = option(
+        "null",
+        "`null` gives rows that cannot be scored no reward and a status; `raise` stops at the "
+        "first.",
+    )
+    prefix: str = option(
+        PREFIX,
+        "What the names of added columns begin with.",
+        "Another one lets a second pair of models label beside a first.",
+    )
+    keep_names: bool = option(
+        False,
+        "Whether the columns of a pair keep their names; else they become prompt, chosen and "
+        "rejected.",
+        kinds=_PAIRS,
+    )
 
-    kind: Kind | None = None
-    prompt_column: str | None = None
-    chosen_column: str | None = None
-    rejected_column: str | None = None
-    responses_column: str | None = None
-    response_column: str | None = None
-    label_column: str | None = None
-    ratings_column: str | None = None
-    group_column: str | None = None
-    select: Select = "best_vs_random"
-    min_margin: float = 0.0
-    seed: int = 0
-    relabel: Relabel = "keep"
-    messages: bool | None = None
-    token_logprobs: bool = False
-    on_error: OnError = "null"
-    prefix: str = PREFIX
-    keep_names: bool = False
 
+LABEL_OPTIONS = options_of(LabelConfig)
+OF_KINDS = {name: found.kinds for name, found in LABEL_OPTIONS.items() if found.kinds}
+"""Options that say something about some kinds of data only."""
 
-class AnnotatorOptions(PairOptions, total=False):
-    """The options of :class:`~drsow_plugin.Annotator`: those of the pair and of the labels."""
-
-    kind: Kind | None
-    prompt_column: str | None
-    chosen_column: str | None
-    rejected_column: str | None
-    responses_column: str | None
-    response_column: str | None
-    label_column: str | None
-    ratings_column: str | None
-    group_column: str | None
-    select: Select
-    min_margin: float
-    seed: int
-    relabel: Relabel
-    messages: bool | None
-    token_logprobs: bool
-    on_error: OnError
-    prefix: str
-    keep_names: bool
-
-
-LABEL_OPTIONS = tuple(entry.name for entry in fields(LabelConfig))
-_WORDS: Mapping[Kind, str] = {
+KIND_WORDS: Mapping[str, str] = {
     "pairs": "pairs",
     "candidates": "candidates",
     "single": "single responses",
-}
-_CHOICES = {
-    "kind": get_args(Kind),
-    "select": get_args(Select),
-    "relabel": get_args(Relabel),
-    "on_error": get_args(OnError),
 }
 
 
@@ -139,22 +150,14 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], LabelConf
     for name in options:
         if name not in OPTIONS and name not in LABEL_OPTIONS:
             raise ConfigError(unknown_name("option", name, {*OPTIONS, *LABEL_OPTIONS}))
-    given = {
-        name: _parsed(name, options[name])
-        for name in LABEL_OPTIONS
-        if options.get(name) is not None
-    }
+    given = {name: value for name, value in options.items() if value is not None}
     pair = {name: value for name, value in options.items() if name in OPTIONS}
-    return pair, LabelConfig(**cast(Any, given))
+    return pair, LabelConfig(**parse_options(LabelConfig, given))
 
 
 def label_options(config: LabelConfig) -> dict[str, Any]:
     """Return the options that make this configuration; no defaults."""
-    return {
-        entry.name: getattr(config, entry.name)
-        for entry in fields(LabelConfig)
-        if getattr(config, entry.name) != entry.default
-    }
+    return given_options(config)
 
 
 def check_kind(config: LabelConfig, kind: Kind) -> None:
@@ -167,29 +170,6 @@ def check_kind(config: LabelConfig, kind: Kind) -> None:
         kinds = OF_KINDS.get(name, (kind,))
         if kind not in kinds:
             raise ConfigError(
-                f"{name}={value} has no effect on {_WORDS[kind]}, only on "
-                f"{' and '.join(_WORDS[k] for k in kinds)}. Leave it out."
+                f"{name}={value} has no effect on {KIND_WORDS[kind]}, only on "
+                f"{' and '.join(KIND_WORDS[k] for k in kinds)}. Leave it out."
             )
-
-
-def _parsed(name: str, value: object) -> object:
-    if name in _CHOICES:
-        return parse_choice(name, value, _CHOICES[name])
-    if name in ("messages", "token_logprobs", "keep_names"):
-        return parse_flag(name, value)
-    if name in ("min_margin", "seed"):
-        return _number(name, value)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{name} is a text, got {value!r}.")
-    return value
-
-
-def _number(name: str, value: object) -> float | int:
-    try:
-        number = int(str(value)) if name == "seed" else float(str(value))
-    except ValueError:
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or (name != "seed" and number < 0):
-        kind = "a whole number" if name == "seed" else "a number of at least 0"
-        raise ConfigError(f"{name} is {kind}, got {value!r}.")
-    return number

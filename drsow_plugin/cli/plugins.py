@@ -13,7 +13,7 @@ from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, config_options, router_options
 from drsow_plugin.config.model import parse_model
-from drsow_plugin.config.routing import SHARED, RoutingOptions, parse_routing
+from drsow_plugin.config.routing import ROUTER_OPTIONS, SHARED, parse_routing
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.printable import json_line, printable
 from drsow_plugin.prompts import as_messages, as_preference
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from drsow_plugin.routing.plugins import Plugins
     from drsow_plugin.routing.routing import Routing
 
-_OF_CONDITIONING = {"domains", "domain_parts", "domain_side", "domain_shots"}
-VALID = frozenset((*RoutingOptions.__optional_keys__, *SHARED, *DATA, "strong")) - _OF_CONDITIONING
+VALID = frozenset((*ROUTER_OPTIONS, *SHARED, *DATA, "strong"))
 
 _plugin = click.option(
     "--plugin", help="A module or a Python file with domains and routers; a+b for several."

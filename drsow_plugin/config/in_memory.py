@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from drsow_plugin.errors import ConfigError
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from drsow_plugin.engines import Engine
+
+    ModelObject: TypeAlias = PreTrainedModel | Engine
 
 _MARK = " in memory>"
 _ADVICE = "Save it and give its folder"
@@ -87,7 +89,9 @@ def check_not_in_memory(option: str, value: object) -> None:
         )
 
 
-def checked_model(option: str, side: str, model: Any, options: Collection[str]) -> Given:
+def checked_model(
+    option: str, side: str, model: Any, options: Collection[str], allowed: Collection[str]
+) -> Given:
     """Return a model or an engine that was given as an object.
 
     Args:
@@ -95,6 +99,7 @@ def checked_model(option: str, side: str, model: Any, options: Collection[str]) 
         side: What the options of this model begin with.
         model: The object.
         options: The options of this model, without the side's name, that were given.
+        allowed: Those that say something about an object.
 
     Raises:
         ConfigError: It is no engine and no causal language model of transformers, has an adapter,
@@ -107,7 +112,7 @@ def checked_model(option: str, side: str, model: Any, options: Collection[str]) 
             f"{option} is {kind} in memory, which has no tokenizer. Give {side}_tokenizer=…: a "
             "tokenizer, or the name or folder of one."
         )
-    idle = sorted(set(options) - _OF_TEXTS)
+    idle = sorted(set(options).difference(allowed))
     if idle:
         raise ConfigError(
             f"{option} is {kind} in memory, which is taken as it is: {', '.join(idle)} has no "
@@ -115,9 +120,6 @@ def checked_model(option: str, side: str, model: Any, options: Collection[str]) 
             "where it is to be loaded otherwise."
         )
     return given
-
-
-_OF_TEXTS = {"tokenizer", "template", "template_args", "template_date"}
 
 
 def _causal_model(option: str, side: str, model: Any) -> PreTrainedModel:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, TypedDict, cast, get_args
+from dataclasses import dataclass
+from typing import Any
 
 from drsow_plugin.config.in_memory import is_model
-from drsow_plugin.config.model import SIDE_OPTIONS, ModelConfig, model_options, parse_model
-from drsow_plugin.config.parse import parse_choice, parse_positive
+from drsow_plugin.config.model import SIDE_OPTIONS, ModelConfig, parse_model
+from drsow_plugin.config.options import given_options, options_of, parse_options
+from drsow_plugin.config.parse import parse_probability, parse_text
 from drsow_plugin.errors import ConfigError
+from drsow_plugin.option import Values, documented, option
 from drsow_plugin.records import SIDES, DomainParts, DomainSide
 
 COLUMN = "column"
@@ -24,37 +24,62 @@ KNOWN = "domain"
 SHARED = ("dtype", "device", "device_map", "attn_implementation")
 
 
+@documented
 @dataclass(frozen=True)
 class RoutingConfig:
-    """How a prompt's domain is found, and what of it is applied.
+    """How a prompt's domain is found, and what of it is applied."""
 
-    Attributes:
-        router: Name of the router; ``None`` with one domain applies that to every prompt.
-        domains: The domains that are applied; ``None`` is all that are loaded. A prompt that
-            is sent to another one is scored as it is.
-        plugin: Module paths or Python files of plugins, beside the installed ones.
-        domain_column: Where the data says a prompt's domain: a column, or a field of an
-            lm-eval document. The router ``column`` goes by it (``None`` is ``domain``), others
-            are compared with it.
-        domain_parts: ``none``, ``instruction``, ``examples`` or ``both``, of every domain;
-            ``None`` is each domain's own default.
-        domain_side: ``both`` models read the domain's parts, or the ``strong`` one only;
-            ``None`` is each domain's own default.
-        domain_shots: Most examples a prompt gets; ``None`` is each domain's own number.
-        router_model: The model that a router asks: ``strong``, ``weak`` or another one.
-        router_confidence: Least probability at which the ``model`` router keeps its choice,
-            from 0 to 1; ``None`` is its default.
-    """
-
-    router: str | None = None
-    domains: tuple[str, ...] | None = None
-    plugin: tuple[str, ...] = ()
-    domain_column: str | None = None
-    domain_parts: DomainParts | None = None
-    domain_side: DomainSide | None = None
-    domain_shots: int | None = None
-    router_model: str | ModelConfig = "strong"
-    router_confidence: float | None = None
+    router: str | None = option(
+        None,
+        "Sends each prompt to a domain: `keyword`, `model`, `column` or a plugin's.",
+        unset="none",
+    )
+    domains: tuple[str, ...] | None = option(
+        None,
+        "The domains that are applied, such as `safety+reasoning`; a single one without a router "
+        "is applied to every prompt.",
+        "A prompt that is sent to another one is scored as it is.",
+        unset="all that are loaded",
+    )
+    plugin: tuple[str, ...] = option(
+        (), "A module or a Python file with domains and routers of yours; `a+b` for several."
+    )
+    domain_column: str | None = option(
+        None,
+        "Where the data says a prompt's domain: router `column` goes by it, others are compared "
+        "with it.",
+        "A column, or a field of an lm-eval document.",
+        unset="domain, for router column",
+    )
+    domain_parts: DomainParts | None = option(
+        None,
+        "`none`, `instruction`, `examples` or `both`, of every domain.",
+        unset="each domain's own",
+    )
+    domain_side: DomainSide | None = option(
+        None,
+        "`both` models read the domain's parts, or the `strong` one only.",
+        unset="each domain's own",
+    )
+    domain_shots: int | None = option(
+        None,
+        "Maximum of examples that a prompt gets.",
+        "Which ones depends on its content alone.",
+        unset="each domain's own",
+    )
+    router_model: str | ModelConfig = option(
+        "strong",
+        "The model that router `model` asks: `strong`, `weak` or another.",
+        "The options of another one begin with `router_`.",
+        values=Values(parse_text, "`strong`, `weak` or a model", "str | ModelObject"),
+    )
+    router_confidence: float | None = option(
+        None,
+        "Minimum probability of a choice of router `model`; else it is `chat`.",
+        "The row's notes say so.",
+        unset="0.4",
+        values=Values(parse_probability, "0 to 1", "float"),
+    )
 
     @property
     def is_on(self) -> bool:
@@ -67,31 +92,14 @@ class RoutingConfig:
         return self.domain_column or (KNOWN if self.router == COLUMN else None)
 
 
-class RoutingOptions(TypedDict, total=False):
-    """The options of :class:`RoutingConfig`; those of another router model begin with router."""
+_OF_THE_MODEL = tuple(f"router_{name}" for name in SIDE_OPTIONS)
+DOMAIN_OPTIONS = ("domains", "domain_parts", "domain_side", "domain_shots")
+"""What is applied of a domain, not how it is found."""
 
-    router: str | None
-    domains: str | list[str] | None
-    plugin: str | list[str] | None
-    domain_column: str | None
-    domain_parts: DomainParts | None
-    domain_side: DomainSide | None
-    domain_shots: int | None
-    router_model: str | None
-    router_confidence: float | None
-    router_revision: str
-    router_dtype: object
-    router_device: str
-    router_device_map: str | Mapping[str, Any]
-    router_attn_implementation: str
-    router_quantization: str | Mapping[str, Any]
-    router_adapter: str
-    router_adapter_revision: str
-    router_template: str | None
-    router_template_args: str | Mapping[str, Any]
-    router_template_date: object
-    router_tokenizer: str
-    router_trust_remote_code: bool
+ROUTER_OPTIONS = tuple(
+    n for n in (*options_of(RoutingConfig), *_OF_THE_MODEL) if n not in DOMAIN_OPTIONS
+)
+"""How a domain is found, the options of a router's own model included."""
 
 
 def parse_routing(options: Mapping[str, Any]) -> RoutingConfig:
@@ -100,20 +108,13 @@ def parse_routing(options: Mapping[str, Any]) -> RoutingConfig:
     Raises:
         ConfigError: A value is invalid, or has no effect.
     """
-    names = [*(f.name for f in fields(RoutingConfig)), *OWN]
+    names = [*options_of(RoutingConfig), *_OF_THE_MODEL]
     given = {name: options[name] for name in names if options.get(name) is not None}
     if given.get("router") == "none":
         del given["router"]
+    named = {name: value for name, value in given.items() if name != "router_model"}
     config = RoutingConfig(
-        router=_name("router", given.get("router")),
-        domains=_names("domains", given["domains"]) if "domains" in given else None,
-        plugin=_names("plugin", given["plugin"]) if "plugin" in given else (),
-        domain_column=_name("domain_column", given.get("domain_column")),
-        domain_parts=cast(Any, _choice("domain_parts", given, get_args(DomainParts))),
-        domain_side=cast(Any, _choice("domain_side", given, get_args(DomainSide))),
-        domain_shots=parse_positive("domain_shots", options.get("domain_shots")),
-        router_model=_router_model(options),
-        router_confidence=_probability(options.get("router_confidence")),
+        **parse_options(RoutingConfig, named), router_model=_router_model(options)
     )
     for name in given:
         if name not in ("router", "domains") and not config.is_on:
@@ -123,20 +124,14 @@ def parse_routing(options: Mapping[str, Any]) -> RoutingConfig:
     return config
 
 
-OWN = tuple(f"router_{name}" for name in SIDE_OPTIONS)
-
-
 def routing_options(config: RoutingConfig) -> dict[str, Any]:
     """Return the options that :func:`parse_routing` makes this configuration of; no defaults."""
     options: dict[str, Any] = {}
-    for entry in fields(RoutingConfig):
-        value = getattr(config, entry.name)
-        if value == entry.default:
-            continue
+    for name, value in given_options(config).items():
         if isinstance(value, ModelConfig):
-            options |= {"router_model": value.source, **model_options("router", value)}
+            options |= {"router_model": value.source, **given_options(value, "router_")}
         else:
-            options[entry.name] = list(value) if isinstance(value, tuple) else value
+            options[name] = list(value) if isinstance(value, tuple) else value
     return options
 
 
@@ -148,45 +143,10 @@ def _router_model(options: Mapping[str, Any]) -> str | ModelConfig:
         raise ConfigError(f"router_model is strong, weak or a model, got {source!r:.80}.")
     if source not in SIDES:
         return parse_model("router", source, options, SHARED if is_named else ())
-    for name in OWN:
+    for name in _OF_THE_MODEL:
         if options.get(name) is not None:
             raise ConfigError(
                 f"{name} has no effect with router_model={source}, which is loaded as the pair's. "
                 "Name another model with router_model=…."
             )
     return str(source)
-
-
-def _choice(name: str, given: Mapping[str, Any], valid: tuple[str, ...]) -> str | None:
-    return parse_choice(name, given[name], valid) if name in given else None
-
-
-def _name(option: str, value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"{option} is a name, got {value!r:.80}.")
-    return value
-
-
-def _names(option: str, value: object) -> tuple[str, ...]:
-    """Return names, given as a list or as one text with commas or plus signs between them."""
-    if isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).is_file()):
-        value = [os.fspath(value)]
-    listed = re.split(r"[,+]", value) if isinstance(value, str) else value
-    if not isinstance(listed, (list, tuple)) or not all(isinstance(n, str) for n in listed):
-        raise ConfigError(f"{option} is a list of names, or a text such as a+b, got {value!r:.80}.")
-    names = tuple(name.strip() for name in listed)
-    if not names or not all(names) or len(set(names)) < len(names):
-        raise ConfigError(f"{option}: a name is missing or given twice in {value!r:.80}.")
-    return names
-
-
-def _probability(value: object) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = -1.0
-    if isinstance(value, bool) or not 0 <= number <= 1:
-        raise ConfigError(f"router_confidence is a number from 0 to 1, got {value!r}.")
-    return number

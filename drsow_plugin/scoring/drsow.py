@@ -16,8 +16,9 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
+from drsow_plugin.config.keywords import PairOptions
 from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.config.pair import PairConfig, PairOptions, as_options, parse_pair
+from drsow_plugin.config.pair import PairConfig, as_options, parse_pair
 from drsow_plugin.config.parse import call_text
 from drsow_plugin.errors import (
     ConfigError,

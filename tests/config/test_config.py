@@ -47,7 +47,7 @@ def test_a_device_map_of_one_side_replaces_the_device_of_both() -> None:
 
 
 @pytest.mark.parametrize("as_file", [False, True])
-def test_a_quantisation_config_is_json_or_a_json_file(tmp_path: Path, as_file: bool) -> None:
+def test_a_quantization_config_is_json_or_a_json_file(tmp_path: Path, as_file: bool) -> None:
     given = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     text = json.dumps(given)
     if as_file:
@@ -69,9 +69,9 @@ def test_a_quantisation_config_is_json_or_a_json_file(tmp_path: Path, as_file: b
         ({"weak_quantization": "4bit"}, "no such file: '4bit'"),
         ({"weak_quantization": "{]"}, "not valid JSON"),
         ({"weak_quantization": "{}"}, "a JSON object with a quant_method"),
-        ({"weak_quantization": 4}, "quantisation config, such as .* got 4"),
+        ({"weak_quantization": 4}, "quantization config, such as .* got 4"),
         ({"weak_device_map": "{foo"}, "weak_device_map is not valid JSON"),
-        ({"weak_revision": 3}, "weak_revision is a text, got int"),
+        ({"weak_revision": 3}, "weak_revision is a text, got 3"),
         ({"weak_adapter_revision": "v1"}, "no effect without weak_adapter"),
         ({"weak": object()}, "got a object. Save it and give its folder"),
         ({"weak": ""}, "No weak model was given"),

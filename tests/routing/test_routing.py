@@ -146,7 +146,7 @@ def test_the_column_router_goes_by_what_it_is_given(strong: str, weak: str, plug
         ({"router": "keyword", "domain_shots": 0}, "domain_shots is a whole number"),
         ({"router": "keyword", "domains": "chat+chat"}, "given twice"),
         ({"router": "keyword", "domains": ["chat", 3]}, "domains is a list of names"),
-        ({"router": ["keyword"]}, "router is a name"),
+        ({"router": ["keyword"]}, "router is a text, got ['keyword']"),
         ({"router_confidence": 0}, "router_confidence has no effect without router"),
         ({"domains": "chat", "router_confidence": 0.5}, "no effect without router=…."),
         ({"domains": "chat", "router_model": "demo"}, "no effect without router=…."),

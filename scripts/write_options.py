@@ -1,0 +1,152 @@
+"""Writes what follows from the declared options: docs/options.md, and types for keywords.
+
+python scripts/write_options.py            # writes both
+python scripts/write_options.py --check    # exit status 1 where one of them would change
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from drsow_plugin.annotate.options import KIND_WORDS, LabelConfig
+from drsow_plugin.config.model import ModelConfig
+from drsow_plugin.config.options import options_of
+from drsow_plugin.config.pair import PREFIXES, PairConfig
+from drsow_plugin.config.routing import RoutingConfig
+from drsow_plugin.option import Option
+from drsow_plugin.records import SIDES, Scoring
+
+ROOT = Path(__file__).parents[1]
+PAIR = options_of(PairConfig).values()
+GROUPS: dict[str, list[Option]] = {
+    "models": [option for option in PAIR if option.name in SIDES],
+    "model": list(options_of(ModelConfig).values()),
+    "scoring": [
+        *options_of(Scoring).values(),
+        *(option for option in PAIR if option.name not in SIDES),
+    ],
+    "routing": list(options_of(RoutingConfig).values()),
+    "labels": list(options_of(LabelConfig).values()),
+}
+PAGE = """\
+# Options
+
+They are spelled the same everywhere: as keywords of `DrSoW`, `Annotator` and `DrSoWLM`, in
+lm-eval's `--model_args`, in a file for `--config`, and, with dashes or underscores, as `--options`
+of `drsow annotate` and `drsow score`. A mistaken name or value is refused before a model is loaded.
+This page is written by `scripts/write_options.py` from the code.
+
+## The pair
+
+{models}
+
+## Each model
+
+With `strong_` or `weak_` before it an option is for one side, without it for both. With `router_`
+it is for the model that `router_model` names, which takes `dtype`, `device`, `device_map` and
+`attn_implementation` from those for both.
+
+{model}
+
+## Scoring and batches
+
+{scoring}
+
+## Domains and routers
+
+See [domains.md](domains.md) and [plugins.md](plugins.md).
+
+{routing}
+
+## Labels
+
+Of `Annotator` and `drsow annotate`; nothing here changes a reward.
+
+{labels}
+"""
+KEYWORDS = '''\
+"""The options as keyword arguments, for editors and type checkers.
+
+Written by scripts/write_options.py from where they are declared; not by hand.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from drsow_plugin.config.in_memory import ModelObject
+
+
+class PairOptions(TypedDict, total=False):
+    """The options of :class:`~drsow_plugin.DrSoW`, but for the two models."""
+
+{pair}
+
+
+class AnnotatorOptions(PairOptions, total=False):
+    """The options of :class:`~drsow_plugin.Annotator`: those of the pair and of the labels."""
+
+{labels}
+'''
+
+
+def page() -> str:
+    """Return the reference of all options, in Markdown."""
+    return PAGE.format(**{name: "\n".join(table(group)) for name, group in GROUPS.items()})
+
+
+def table(options: Iterable[Option]) -> Iterator[str]:
+    """Return the lines of a table with one option a row."""
+    yield "| option | values | default | what it does |"
+    yield "| --- | --- | --- | --- |"
+    for option in options:
+        kinds = " and ".join(KIND_WORDS[kind] for kind in option.kinds)
+        kinds = f"For {kinds}." if kinds else ""
+        told = " ".join(filter(None, [option.help, option.more, kinds]))
+        is_word = isinstance(option.default, (str, bool)) and " " not in option.unset
+        default = f"`{option.unset}`" if is_word else option.unset
+        cells = (f"`{option.name}`", option.values.words, default, told)
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def keywords() -> str:
+    """Return the module of typed dictionaries."""
+    pair = [*GROUPS["scoring"], *GROUPS["routing"]]
+    lines = [typed(option.name, option) for option in pair]
+    lines += [typed(f"{prefix}{o.name}", o) for prefix in PREFIXES for o in GROUPS["model"]]
+    labels = [typed(option.name, option) for option in GROUPS["labels"]]
+    return KEYWORDS.format(pair="\n".join(lines), labels="\n".join(labels))
+
+
+def typed(name: str, option: Option) -> str:
+    """Return the line of one keyword."""
+    python = option.values.python
+    may_be_none = option.default in (None, ()) and python != "object"
+    return f"    {name}: {python}{' | None' if may_be_none else ''}".replace("'", '"')
+
+
+def main() -> int:
+    """Write both files, or with --check say which would change."""
+    stale = 0
+    for place, text in (
+        (ROOT / "docs/options.md", page()),
+        (ROOT / "drsow_plugin/config/keywords.py", keywords()),
+    ):
+        if place.is_file() and place.read_text(encoding="utf-8") == text:
+            continue
+        stale = 1
+        print(place.relative_to(ROOT))
+        if "--check" not in sys.argv:
+            place.write_text(text, encoding="utf-8")
+    return stale if "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
