@@ -32,5 +32,6 @@ def open_routing(
     if not isinstance(named, ModelConfig):
         return Routing(config, RouterModel(pair.get(named), pool, batching).logprobs)
     model = RouterModel(named, pool, batching)
-    _ = model.side
-    return Routing(config, model.logprobs, model)
+    routing = Routing(config, model.logprobs, model)
+    _ = model.side  # after the plugins, which cost less to look at
+    return routing
