@@ -13,6 +13,7 @@ from typing import Any
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.errors import DataError
 from drsow_plugin.prompts import (
+    Messages,
     as_messages,
     as_preference,
     check_no_calls,
@@ -35,14 +36,14 @@ class Item:
     """A prompt and the responses to it.
 
     Attributes:
-        prompt: The messages that the responses follow.
+        prompt: The messages that the responses follow, checked.
         responses: The texts; ``None`` for a candidate that has none.
         problem: Why the row cannot be read, or ``None``.
         domain: What the data names as the prompt's domain, or ``None``.
         notes: What of the responses is not scored.
     """
 
-    prompt: tuple[Message, ...] = ()
+    prompt: Sequence[Message] = ()
     responses: tuple[str | None, ...] = ()
     problem: str | None = None
     domain: str | None = None
@@ -50,13 +51,13 @@ class Item:
 
     def content(self) -> str:
         """Return all that decides the rewards as one text, the same for the same content."""
-        known = [self.domain] if self.domain else []
-        whole = [self.prompt, self.responses, *known]
+        domain = [self.domain] if self.domain else []
+        whole = [self.prompt, self.responses, *domain]
         return json.dumps(whole, sort_keys=True, ensure_ascii=True, default=str)
 
 
 class NumberingError(DataError):
-    """A label is a number that neither response has, so what the others mean is not known."""
+    """A label is a number that neither response has, so what the others mean cannot be told."""
 
 
 def read_rows(batch: Mapping[str, Sequence[Any]], layout: Layout, first_row: int = 0) -> list[Item]:
@@ -98,25 +99,26 @@ def _item(row: Mapping[str, Any], layout: Layout) -> Item:
     if layout.prompt is None:
         return _conversation(response)
     prompt = as_messages(_prompt(row, layout), "")
-    return Item(tuple(prompt), (_text(response, "the response"),))
+    return Item(prompt, (_text(response, "the response"),))
 
 
 def _notes(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
     """Return what of a row's responses is not scored."""
-    given = [row[name] for name in layout.responses]
+    responses = [row[name] for name in layout.responses]
     if layout.kind == "candidates":
-        given = _listed(given[0])
-    return tuple(dict.fromkeys(note for response in given for note in unscored(response)))
+        responses = _listed(responses[0])
+    return tuple(dict.fromkeys(note for response in responses for note in unscored(response)))
 
 
-def _conversation(given: Any) -> Item:
+def _conversation(turns: Any) -> Item:
     """Return a conversation as a prompt and its last turn, which is the response."""
-    if not isinstance(given, list):
+    if not isinstance(turns, list):
         raise DataError(
-            f"without a prompt column the response is a conversation, got {type(given).__name__}."
+            f"without a prompt column the response is a conversation, got {type(turns).__name__}."
         )
-    turns = as_messages(given, "")
-    return Item(tuple(turns[:-1]), (response_text(turns[-1:], "the last turn"),))
+    messages = as_messages(turns, "")
+    response = response_text(messages[-1:], "the last turn")
+    return Item(Messages(messages[:-1]), (response,))
 
 
 def _domain(value: Any) -> str | None:
@@ -129,25 +131,25 @@ def _pair(row: Mapping[str, Any], layout: Layout) -> Item:
     first, second = (row[name] for name in layout.responses)
     if layout.label is not None and second_is_better(row[layout.label], layout.responses):
         first, second = second, first
-    named = {"chosen": first, "rejected": second}
+    values = {"chosen": first, "rejected": second}
     if layout.prompt is not None:
-        named["prompt"] = _prompt(row, layout)
-    pair = as_preference(named, "")
+        values["prompt"] = _prompt(row, layout)
+    pair = as_preference(values, "")
     for name in ("chosen", "rejected"):
         check_text(getattr(pair, name), name)
-    return Item(tuple(pair.prompt), (pair.chosen, pair.rejected))
+    return Item(pair.prompt, (pair.chosen, pair.rejected))
 
 
 def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
-    given = _listed(row[layout.responses[0]])
-    if not isinstance(given, list):
-        raise DataError(f"the responses are a list, got {type(given).__name__}.")
+    values = _listed(row[layout.responses[0]])
+    if not isinstance(values, list):
+        raise DataError(f"the responses are a list, got {type(values).__name__}.")
     prompt = as_messages(_prompt(row, layout), "")
     responses = tuple(
         None if value is None else _text(value, f"response {position}")
-        for position, value in enumerate(given)
+        for position, value in enumerate(values)
     )
-    return Item(tuple(prompt), responses)
+    return Item(prompt, responses)
 
 
 def _listed(value: Any) -> Any:
@@ -189,19 +191,19 @@ def second_is_better(label: Any, responses: Sequence[str]) -> bool:
     first, other = responses
     if isinstance(label, float) and label.is_integer():
         label = int(label)
-    said = str("" if label is None else label).strip(" []").lower()
-    said = said.partition(">")[0].strip()
+    name = str("" if label is None else label).strip(" []").lower()
+    name = name.partition(">")[0].strip()
     for second, names in enumerate(_names(first, other)):
-        if said in names:
+        if name in names:
             return bool(second)
-    if said.removeprefix("-").isdecimal():
+    if name.removeprefix("-").isdecimal():
         raise NumberingError(
             f"the label is {label!r:.40}, and neither {first!r} nor {other!r} ends in that number, "
             "so what the numbers of the other rows stand for is not known either. Give labels that "
             f"are names, such as {other!r} (and 'tie' where neither is better), or rename the "
             "columns to end in the numbers."
         )
-    why = "says neither" if said in _TIES else f"is {label!r:.40}"
+    why = "says neither" if name in _TIES else f"is {label!r:.40}"
     raise DataError(
         f"the label {why}: needed is {first!r} or {other!r}, or the last letter of one of them."
     )
@@ -246,17 +248,17 @@ def read_ratings(row: Mapping[str, Any], layout: Layout) -> list[float | None] |
         The numbers, ``None`` where there is none; ``None`` in all where they do not go with
         the candidates.
     """
-    given = _listed(row[layout.responses[0]])
-    if not isinstance(given, list):
+    responses = _listed(row[layout.responses[0]])
+    if not isinstance(responses, list):
         return None
     if layout.ratings is not None:
-        found = _listed(row[layout.ratings])
+        ratings = _listed(row[layout.ratings])
     else:
-        records = [value if isinstance(value, Mapping) else {} for value in given]
-        found = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]
-    if not isinstance(found, list) or len(found) != len(given):
+        records = [value if isinstance(value, Mapping) else {} for value in responses]
+        ratings = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]
+    if not isinstance(ratings, list) or len(ratings) != len(responses):
         return None
-    return [_rating(value) for value in found]
+    return [_rating(value) for value in ratings]
 
 
 def _rating(value: object) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind
+from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind, label_options
 from drsow_plugin.config.routing import COLUMN, RoutingConfig
 from drsow_plugin.errors import DataError, unknown_name
 
@@ -72,11 +73,8 @@ class Layout:
     @property
     def columns(self) -> list[str]:
         """Every column that is read."""
-        named = (
-            *(self.prompt, *self.responses, self.input, self.label),
-            *(self.ratings, self.group, self.domain),
-        )
-        return list(dict.fromkeys(name for name in named if name is not None))
+        names = [self.prompt, *self.responses, self.input, self.label, self.ratings]
+        return list(dict.fromkeys(filter(None, [*names, self.group, self.domain])))
 
 
 def find_layout(
@@ -86,28 +84,29 @@ def find_layout(
 
     Args:
         columns: The names of its columns.
-        config: The names and the kind that were given.
+        config: The names and the kind, where the user gave them.
         routing: Whether and how prompts are sent to domains.
 
     Raises:
         DataError: A column that was named is not there, or the columns are of no known
             kind, or of more than one.
     """
-    for option, name in _given(config).items():
-        if name not in columns:
+    for option, name in label_options(config).items():
+        if option.endswith("_column") and name not in columns:
             raise DataError(f"{option}: {unknown_name('column', name, columns)}")
-    found = _found(columns, config)
-    kind = _kind(found, config, columns)
+    readings = _readings(columns, config)
+    kind = _kind(readings, config, columns)
     check_kind(config, kind)
-    prompt = _prompt(columns, config, kind, found[kind])
+    responses = readings[kind]
+    prompt = _prompt(columns, config, kind, responses)
     ratings = config.ratings_column or _first(RATINGS, columns)
     with_input = prompt == PROMPT[1] and config.prompt_column is None and INPUT in columns
     return Layout(
         kind=kind,
         prompt=prompt,
-        responses=found[kind],
+        responses=responses,
         input=INPUT if with_input else None,
-        label=_label(columns, config, found[kind]) if kind == "pairs" else None,
+        label=_label(columns, config, responses) if kind == "pairs" else None,
         ratings=ratings if kind == "candidates" else None,
         group=config.group_column,
         domain=_domain(columns, routing),
@@ -118,23 +117,23 @@ def find_layout(
     )
 
 
-def _found(columns: Sequence[str], config: LabelConfig) -> dict[Kind, tuple[str, ...]]:
-    """Return what the columns may be of, with the columns of the responses."""
-    found: dict[Kind, tuple[str, ...]] = {}
-    named = config.chosen_column or config.rejected_column
+def _readings(columns: Sequence[str], config: LabelConfig) -> dict[Kind, tuple[str, ...]]:
+    """Return the kinds that the columns may be of, each with its columns of responses."""
+    readings: dict[Kind, tuple[str, ...]] = {}
     pair = (config.chosen_column or "chosen", config.rejected_column or "rejected")
     candidates = config.responses_column or _first(RESPONSES, columns)
     single = config.response_column or _first((*RESPONSE, *CONVERSATION), columns)
     labelled = next((two for two in LABELLED if set(two) <= set(columns)), None)
+    label = config.label_column or _first(LABEL, columns)
     if set(pair) <= set(columns):
-        found["pairs"] = pair
-    elif labelled and not named and (config.label_column or _first(LABEL, columns)):
-        found["pairs"] = labelled
+        readings["pairs"] = pair
+    elif labelled and label and not (config.chosen_column or config.rejected_column):
+        readings["pairs"] = labelled
     if candidates:
-        found["candidates"] = (candidates,)
+        readings["candidates"] = (candidates,)
     if single:
-        found["single"] = (single,)
-    return found
+        readings["single"] = (single,)
+    return readings
 
 
 def _label(columns: Sequence[str], config: LabelConfig, pair: tuple[str, ...]) -> str | None:
@@ -167,24 +166,25 @@ def _domain(columns: Sequence[str], routing: RoutingConfig) -> str | None:
     return name
 
 
-def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequence[str]) -> Kind:
+def _kind(
+    readings: Mapping[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequence[str]
+) -> Kind:
     """Choose among the kinds that the columns may be of."""
-    named: list[Kind] = []
-    if config.chosen_column or config.rejected_column or config.label_column:
-        named.append("pairs")
-    if config.responses_column:
-        named.append("candidates")
-    if config.response_column:
-        named.append("single")
-    kinds: list[Kind] = [config.kind] if config.kind else named or list(found)
-    if "single" in kinds and len(kinds) > 1 and not named:
+    options = {
+        "pairs": config.chosen_column or config.rejected_column or config.label_column,
+        "candidates": config.responses_column,
+        "single": config.response_column,
+    }
+    by_option = [kind for kind in get_args(Kind) if options[kind]]
+    kinds: list[Kind] = [config.kind] if config.kind else by_option or list(readings)
+    if "single" in kinds and len(kinds) > 1 and not by_option:
         kinds.remove("single")  # beside pairs or candidates, the answer that was once given
     if len(kinds) > 1:
         raise DataError(
             f"The columns {_listed(columns)} can be read as {' or as '.join(kinds)}. Say which "
             f"with kind={kinds[0]} or kind={kinds[1]}."
         )
-    if not kinds or kinds[0] not in found:
+    if not kinds or kinds[0] not in readings:
         wanted = f"as {kinds[0]} " if kinds else ""
         raise DataError(
             f"The columns {_listed(columns)} cannot be read {wanted}as preference data. Needed: "
@@ -192,14 +192,6 @@ def _kind(found: dict[Kind, tuple[str, ...]], config: LabelConfig, columns: Sequ
             "responses_column, response_column."
         )
     return kinds[0]
-
-
-def _given(config: LabelConfig) -> dict[str, str]:
-    options = (
-        *("prompt_column", "chosen_column", "rejected_column", "responses_column"),
-        *("response_column", "label_column", "ratings_column", "group_column"),
-    )
-    return {name: getattr(config, name) for name in options if getattr(config, name)}
 
 
 def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:

@@ -90,7 +90,7 @@ class Scorer:
         pairs = [(item, text) for item in items for text in item.responses if text is not None]
         rewards = iter(
             self.open(rank).score(
-                [list(item.prompt) for item, _ in pairs],
+                [item.prompt for item, _ in pairs],
                 [text for _, text in pairs],
                 domains=[item.domain for item, _ in pairs] if self.pair.routing.is_on else None,
                 on_error="null",

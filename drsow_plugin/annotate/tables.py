@@ -76,17 +76,15 @@ def with_class_names(
 
     Args:
         values: The columns.
-        features: What ``datasets`` knows of them, if anything.
+        features: Their types, as ``datasets`` has them, if anything.
     """
-    named = dict(values)
-    for name, column in values.items():
-        feature = (features or {}).get(name)
+    columns = dict(values)
+    for column, numbers in values.items():
+        feature = (features or {}).get(column)
         if isinstance(feature, datasets.ClassLabel):
-            known = feature.names
-            named[name] = [
-                known[v] if isinstance(v, int) and 0 <= v < len(known) else None for v in column
-            ]
-    return named
+            names = dict(enumerate(feature.names))
+            columns[column] = [names.get(number) for number in numbers]
+    return columns
 
 
 def tables_of(data: Any, size: int) -> Iterator[datasets.Dataset]:

@@ -158,12 +158,11 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
 
     monkeypatch.setattr(stores, "unfinished", refuse)
     monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
-    again = run(
-        *(Annotator(strong, weak), pairs(8), tmp_path / "cache"), rows_dir=str(tmp_path / "rows")
-    )
+    cache, rows = tmp_path / "cache", str(tmp_path / "rows")
+    again = run(Annotator(strong, weak), pairs(8), cache, rows_dir=rows)
     assert list(again) == list(first)
     with pytest.raises(StorageError, match=r"Read-only file system\. Make room"):
-        run(Annotator(strong, weak), pairs(9), tmp_path / "cache", rows_dir=str(tmp_path / "rows"))
+        run(Annotator(strong, weak), pairs(9), cache, rows_dir=rows)
 
 
 @pytest.mark.parametrize("where", ["scores", "rows"])
