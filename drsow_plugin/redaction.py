@@ -1,14 +1,18 @@
-"""Nothing that is written or shown holds a token of the Hugging Face Hub."""
+"""Removes tokens of the Hugging Face Hub, and local paths from everything that is published."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 # A token has 34 characters behind hf_; what is shorter may be the name of a folder, hf_datasets.
 _TOKEN = re.compile(r"hf_(?:oauth_|jwt_)[\w.-]{8,}|(?:hf_|api_org_)[A-Za-z0-9]{20,}")
 _KEYS = {"token", "hf_token"}
+_TEXTS = {"instruction", "description", "prompts", "examples"}  # of domains, not of a machine
+_OF_THE_RUN = {"output", "cache_dir"}  # options that say nothing about the data
 
 
 def without_tokens(value: Any, secret: str | None = None) -> Any:
@@ -28,3 +32,45 @@ def without_tokens(value: Any, secret: str | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [without_tokens(item, secret) for item in value]
     return value
+
+
+def without_local_paths(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report with local paths reduced to their last component.
+
+    Args:
+        report: Plain values, as ``report.json`` has them.
+    """
+    values: dict[str, Any] = {name: _shortened(value) for name, value in report.items()}
+    if values.get("options"):
+        values["options"] = {k: v for k, v in values["options"].items() if k not in _OF_THE_RUN}
+    if report.get("input"):
+        values["input"] = ", ".join(_name(part) for part in report["input"].split(", "))
+    if report.get("command"):
+        values["command"] = shlex.join(_argument(part) for part in shlex.split(report["command"]))
+    return values
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        return _name(value)
+    if isinstance(value, Mapping):
+        return {n: inner if n in _TEXTS else _shortened(inner) for n, inner in value.items()}
+    return [_shortened(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _argument(text: str) -> str:
+    """Return an argument of the command without local paths; plugins may be joined by a plus."""
+    parts = text.split("+")
+    several = len(parts) > 1 and not Path(text).exists()
+    return "+".join(map(_name, parts)) if several else _name(text)
+
+
+def _name(text: str) -> str:
+    """Return the last component of a local path, and any other text as it is."""
+    option, equals, path = text.rpartition("=") if text.startswith("--") else ("", "", text)
+    if "\n" in path or len(path) > 4096:
+        return text
+    local = PurePath(path).is_absolute() or path.startswith(("~", "./", "../"))
+    if local or ("/" in path and Path(path).exists()):
+        return f"{option}{equals}{PurePath(path).name}"
+    return text

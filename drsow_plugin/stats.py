@@ -24,7 +24,7 @@ class Proportion:
     value: float
     stderr: float | None
     n: int
-    ties: int
+    ties: int = 0
 
 
 class Share:

@@ -1,10 +1,9 @@
-"""The pictures of a labelled data set: margins, and reward against length."""
+"""The plots of a labelled data set: margins, and reward against length."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,42 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Pictures(Mapping[str, bytes]):
-    """PNG files by name, drawn when one is first asked for.
-
-    ``margins.png`` is there where there are pairs, ``lengths.png`` where there are rewards.
-    """
-
-    def __init__(self, summaries: Mapping[str, Summary], title: str) -> None:
-        """Draw nothing yet.
-
-        Args:
-            summaries: What came out, by split.
-            title: What stands above each picture.
-        """
-        self._summaries = summaries
-        self._title = title
-
-    def titled(self, title: str) -> Pictures:
-        """Return the same pictures under another title."""
-        return Pictures(self._summaries, title)
-
-    @cached_property
-    def _files(self) -> dict[str, bytes]:
-        return draw(self._summaries, self._title)
-
-    def __getitem__(self, name: str) -> bytes:
-        return self._files[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-
 def draw(summaries: Mapping[str, Summary], title: str) -> dict[str, bytes]:
-    """Return the PNG files by name; see :class:`Pictures`."""
+    """Return the PNG files by name.
+
+    Args:
+        summaries: What came out, by split.
+        title: What stands above each plot.
+    """
     pictures = {}
     pairs = {name: summary for name, summary in summaries.items() if summary.margins}
     if pairs:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from drsow_plugin.annotate.names import MANIFEST, OPTIONS, PICTURES, REPORT
+from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.annotate.options import OF_KINDS, LabelConfig, label_options
 from drsow_plugin.annotate.outputs import Place
-from drsow_plugin.annotate.plots import Pictures
+from drsow_plugin.annotate.plots import draw
+from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.errors import DataError
 from drsow_plugin.printable import printable
 from drsow_plugin.records import SIDES
@@ -25,20 +27,43 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.scorer import Scorer
     from drsow_plugin.annotate.summary import Summary
 
+Draw = Callable[[str], Mapping[str, bytes]]
+"""Draws the PNG files by name, given the title above them."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """How a data set was labelled, and what came out.
 
     Attributes:
-        values: All of it as plain values: ``kind``, ``created``, ``fingerprint``,
-            ``options``, ``pair``, ``annotation``, ``columns``, ``splits`` and, from the
-            command line, ``input`` and ``command``.
-        pictures: PNG files by name.
+        kind: ``pairs``, ``candidates`` or ``single``.
+        created: The day, as in ``2026-01-31``.
+        fingerprint: Hash of all that decides a reward.
+        options: The options in force, but for defaults.
+        pair: The models and the policies, as :meth:`drsow_plugin.DrSoW.describe` gives them.
+        routing: The router, where prompts were sent to domains.
+        domains: The domains then.
+        annotation: How the rows were labelled.
+        columns: What the columns that were added mean, by name.
+        splits: The statistics by name of the split.
+        input: The data, and the command that labelled it, where that is known.
+        command: See ``input``.
+        draw: Draws the plots.
     """
 
-    values: dict[str, Any]
-    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    kind: str
+    created: str | None = None
+    fingerprint: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pair: Mapping[str, Any]
+    routing: Mapping[str, Any] | None = None
+    domains: Sequence[Mapping[str, Any]] | None = None
+    annotation: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, Statistics] = field(default_factory=dict)
+    input: str | None = None
+    command: str | None = None
+    draw: Draw = field(default=lambda title: {}, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -50,50 +75,87 @@ class Report:
         *,
         keep_unusable: bool,
     ) -> Report:
-        """Return the report of a run, or of rows that ``map`` labelled."""
-        kind = labeller.layout.kind
-        values = {
-            "kind": kind,
-            "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "fingerprint": scorer.fingerprint,
-            "options": scorer.options() | label_options(config),
-            "pair": scorer.open().describe(),
-            **_routing(scorer),
-            "annotation": {
-                **{
-                    name: value
-                    for name, value in asdict(config).items()
-                    if value is not None and kind in OF_KINDS.get(name, (kind,))
-                },
-                "keep_unusable": keep_unusable,
-            },
-            "columns": {n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
-            "splits": {name: summary.describe() for name, summary in summaries.items()},
-        }
-        return cls(values, Pictures(summaries, title(values)))
+        """Return the report of a run, or of rows that ``map`` labelled.
 
-    def with_values(self, **values: Any) -> Report:
-        """Return the report with more values."""
-        new = {**self.values, **values}
-        if isinstance(self.pictures, Pictures):
-            return replace(self, values=new, pictures=self.pictures.titled(title(new)))
-        return replace(self, values=new)
+        Args:
+            scorer: What made the rewards.
+            config: How the rows are labelled.
+            summaries: What came out, by split.
+            labeller: What labelled the rows of one of them.
+            keep_unusable: Whether rows without a reward or a pair were kept.
+        """
+        kind = labeller.layout.kind
+        annotation = {
+            name: value
+            for name, value in asdict(config).items()
+            if value is not None and kind in OF_KINDS.get(name, (kind,))
+        }
+        pair = scorer.open().describe()
+        routing = dict(pair.get("routing") or {})
+        domains = routing.pop("domains", None)
+        return cls(
+            kind=kind,
+            created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            fingerprint=scorer.fingerprint,
+            options=scorer.options() | label_options(config),
+            pair=pair,
+            routing=routing or None,
+            domains=domains,
+            annotation={**annotation, "keep_unusable": keep_unusable},
+            columns={n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
+            splits={name: summary.statistics() for name, summary in summaries.items()},
+            draw=partial(draw, summaries),
+        )
+
+    @classmethod
+    def from_values(
+        cls, values: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None
+    ) -> Report:
+        """Return the report of :attr:`values` and pictures; keys that are unknown are ignored.
+
+        Raises:
+            AttributeError, KeyError, TypeError: The values are of another form.
+        """
+        names = {f.name for f in fields(cls)} - {"draw"}
+        known = {n: value for n, value in values.items() if n in names and value is not None}
+        splits = {n: Statistics.from_values(split) for n, split in values["splits"].items()}
+        return cls(**{**known, "splits": splits}, draw=lambda title: pictures or {})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All but the pictures as plain values, as ``report.json`` has them."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "draw"}
+        values["splits"] = {name: split.values() for name, split in self.splits.items()}
+        optional = {"created", "fingerprint", "routing", "domains", "input"}
+        if self.input is None:
+            optional.add("command")  # of a known input it is said that there was none
+        return {n: value for n, value in values.items() if value is not None or n not in optional}
+
+    @cached_property
+    def pictures(self) -> Mapping[str, bytes]:
+        """PNG files by name, drawn when first asked for.
+
+        ``margins.png`` is there where there are pairs, ``lengths.png`` where there are rewards.
+        """
+        return self.draw(self.title)
+
+    def json(self, **more: object) -> bytes:
+        """Return the report as a file, without what is, or looks like, a token of the Hub.
+
+        Args:
+            **more: Values to add at the end.
+        """
+        text = json.dumps(_without_tokens(self.values | more), indent=2, ensure_ascii=False)
+        return f"{text}\n".encode()
 
     def files(self) -> dict[str, bytes]:
         """Return the report, the options as YAML, and the pictures, by file name.
 
         What is, or looks like, a token of the Hub is not in them.
         """
-        from huggingface_hub import get_token
-
-        values = without_tokens(self.values, get_token())
-        text = json.dumps(values, indent=2, ensure_ascii=False)
-        options = yaml.safe_dump(values.get("options", {}), sort_keys=False, allow_unicode=True)
-        return {
-            REPORT: f"{text}\n".encode(),
-            OPTIONS: options.encode(),
-            **self.pictures,
-        }
+        options = _without_tokens(dict(self.options))
+        text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+        return {REPORT: self.json(), OPTIONS: text.encode(), **self.pictures}
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -106,40 +168,45 @@ class Report:
             DataError: They are not there, or cannot be read.
         """
         place = Place.of(path)
+        pictures = {n: place.at(n).read_bytes() for n in PICTURES if place.at(n).is_file()}
         try:
             values = json.loads(place.at(REPORT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return cls.from_values(values, pictures)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise DataError(
                 f"There is no {place.at(REPORT)} that can be read ({error}). Give a folder or a "
                 "file that 'drsow annotate' wrote."
             ) from error
-        values.pop(MANIFEST, None)
-        found = {n: place.at(n).read_bytes() for n in PICTURES if place.at(n).is_file()}
-        return cls(values, found)
 
     def __str__(self) -> str:
-        """Return the figures as text for a terminal."""
+        """Return the statistics as text for a terminal."""
         lines: list[str] = []
-        for name, split in self.values["splits"].items():
-            lines += [f"{name}:", *_lines(split)]
-            for kind in ("domain", "group"):
-                for group, figures in (split.get(f"{kind}s") or {}).items():
-                    lines += [f"  {kind} {group}:", *(f"  {line}" for line in _lines(figures))]
+        for name, split in self.splits.items():
+            lines += [f"{name}:", *split.lines()]
+            for kind, parts in (("domain", split.domains), ("group", split.groups)):
+                for part, found in (parts or {}).items():
+                    lines += [f"  {kind} {part}:", *(f"  {line}" for line in found.lines())]
         return "\n".join(map(printable, lines))
 
+    @property
+    def title(self) -> str:
+        """What stands above the plots: the pair, and the data where it has a name.
 
-def title(values: Mapping[str, Any]) -> str:
-    """Return what stands above the pictures: the pair, and the data where it has a name.
+        Of a path or a Hub id only the last component.
+        """
+        sides = [self.pair[side] for side in SIDES]
+        names = [PurePath(side["source"]).name for side in sides]
+        if names[0] == names[1]:
+            names = [f"{name} ({_apart(sides, at)})" for at, name in enumerate(names)]
+        files = [PurePath(name).name for name in (self.input or "").split(", ")]
+        data = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        return "\n".join(filter(None, (" over ".join(map(_short, names)), _short(data))))
 
-    Of a path or a Hub id only the last component.
-    """
-    sides = [values["pair"][side] for side in SIDES]
-    names = [PurePath(side["source"]).name for side in sides]
-    if names[0] == names[1]:
-        names = [f"{name} ({_apart(sides, at)})" for at, name in enumerate(names)]
-    files = [PurePath(name).name for name in (values.get("input") or "").split(", ")]
-    data = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-    return "\n".join(filter(None, (" over ".join(map(_short, names)), _short(data))))
+
+def _without_tokens(values: dict[str, Any]) -> Any:
+    from huggingface_hub import get_token
+
+    return without_tokens(values, get_token())
 
 
 def _apart(sides: Sequence[Mapping[str, Any]], at: int) -> str:
@@ -152,47 +219,3 @@ def _apart(sides: Sequence[Mapping[str, Any]], at: int) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= 60 else f"{name[:40]}…{name[-19:]}"
-
-
-def _routing(scorer: Scorer) -> dict[str, Any]:
-    """Return the router and the domains that were in force, if any."""
-    routing = scorer.open().describe().get("routing")
-    if routing is None:
-        return {}
-    domains = routing.pop("domains")
-    return {"routing": routing, "domains": domains}
-
-
-def _lines(figures: Mapping[str, Any]) -> list[str]:
-    without = ", ".join(f"{number:,} {why}" for why, number in figures["dropped"].items())
-    rows = [
-        ("rows", f"{figures['rows']:,}, of which {figures['scored']:,} have a reward"),
-        ("pairs", None if figures["pairs"] is None else f"{figures['pairs']:,}"),
-        ("no reward or pair", without or None),
-        ("swapped", f"{figures['swapped']:,}" if figures["swapped"] else None),
-        ("accuracy", _share(figures["accuracy"], "against the labels that were there")),
-        ("pick the longer", _share(figures["longer"], "against the same labels")),
-        ("chosen is longer", _share(figures["chosen_longer"], "of the pairs")),
-        ("margin", _quantiles(figures["margin_quantiles"])),
-        ("reward and length", _correlation(figures["length_correlation"])),
-        ("router agrees", _share(figures.get("agreement"), "with the domains that are named")),
-    ]
-    return [f"  {name:18}{value}" for name, value in rows if value is not None]
-
-
-def _share(share: Mapping[str, Any] | None, of: str) -> str | None:
-    if share is None:
-        return None
-    ties = f", {share['ties']:,} ties" if share["ties"] else ""
-    spread = "" if share["stderr"] is None else f" +- {share['stderr']:.1%}"
-    return f"{share['value']:.1%}{spread} {of} ({share['n']:,}{ties})"
-
-
-def _quantiles(quantiles: Mapping[str, float] | None) -> str | None:
-    if quantiles is None:
-        return None
-    return "  ".join(f"{float(q):.0%}: {value:.2f}" for q, value in quantiles.items()) + "  (nats)"
-
-
-def _correlation(value: float | None) -> str | None:
-    return None if value is None else f"correlation {value:+.2f}"

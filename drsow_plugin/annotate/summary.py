@@ -1,4 +1,4 @@
-"""What came out of labelling, in figures."""
+"""Counts labelled rows as they come, for their statistics and plots."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from drsow_plugin.annotate.columns import PARTIAL
 from drsow_plugin.annotate.items import read_ratings
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.errors import DataError
 from drsow_plugin.records import BAD_ROW, NO_DOMAIN
 from drsow_plugin.stats import Correlation, Share, quantiles
@@ -86,28 +87,24 @@ class Summary:
         """How many rows were counted."""
         return self._rows
 
-    def describe(self) -> dict[str, Any]:
-        """Return the figures as plain values; ``None`` where there is nothing to say."""
-        described: dict[str, Any] = {
-            "rows": self._rows,
-            "scored": self._scored,
-            "pairs": self._pairs if self._layout.kind != "single" else None,
-            "dropped": dict(self._dropped.most_common()),
-            "swapped": self._swapped,
-            "accuracy": _plain(self._accuracy),
-            "longer": _plain(self._longer),
-            "chosen_longer": _plain(self._chosen_longer),
-            "margin_quantiles": quantiles(self.margins, QUANTILES),
-            "length_correlation": self._correlation.value(),
-        }
-        if self._groups:
-            ordered = sorted(self._groups.items())
-            described["groups"] = {name: group.describe() for name, group in ordered}
-        if self._layout.routed:
-            ordered = sorted(self._domains.items())
-            described["domains"] = {name: domain.describe() for name, domain in ordered}
-            described["agreement"] = _plain(self._agreement)
-        return described
+    def statistics(self) -> Statistics:
+        """Return the statistics of the rows so far."""
+        routed = self._layout.routed
+        return Statistics(
+            rows=self._rows,
+            scored=self._scored,
+            pairs=self._pairs if self._layout.kind != "single" else None,
+            dropped=dict(self._dropped.most_common()),
+            swapped=self._swapped,
+            accuracy=self._accuracy.proportion(),
+            longer=self._longer.proportion(),
+            chosen_longer=self._chosen_longer.proportion(),
+            margin_quantiles=quantiles(self.margins, QUANTILES),
+            length_correlation=self._correlation.value(),
+            groups=_statistics_of(self._groups) if self._groups else None,
+            domains=_statistics_of(self._domains) if routed else None,
+            agreement=self._agreement.proportion() if routed else None,
+        )
 
     def _add_domain(
         self, values: Mapping[str, Any], given: Columns, row: int, usable: bool, ratings: Ratings
@@ -204,9 +201,8 @@ class Summary:
         self._chosen_longer.add(longer)
 
 
-def _plain(share: Share) -> dict[str, Any] | None:
-    found = share.proportion()
-    return None if found is None else asdict(found)
+def _statistics_of(parts: Mapping[str, Summary]) -> dict[str, Statistics]:
+    return {name: part.statistics() for name, part in sorted(parts.items())}
 
 
 def _compare(first: Any, second: Any) -> Any:

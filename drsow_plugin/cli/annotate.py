@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def _complete(report: Report, inputs: list[str], output: str, ours: dict[str, An
         "input": [_absolute(name) for name in inputs],
         "output": output,
         **{name: ours[name] for name in (*RUN[2:], *PUBLISH) if name in ours},
-        **report.values["options"],
+        **report.options,
     }
     if len(inputs) == 1:
         options["input"] = options["input"][0]
@@ -157,7 +158,8 @@ def _complete(report: Report, inputs: list[str], output: str, ours: dict[str, An
             for name in options["plugin"]
         ]
     called = Path(sys.argv[0]).name == "drsow"
-    return report.with_values(
+    return replace(
+        report,
         options=options,
         input=", ".join(inputs),
         command=shlex.join(["drsow", *sys.argv[1:]]) if called else None,

@@ -84,7 +84,7 @@ class _OnDisk(ABC):
         files |= {name: _to_bytes(content) for name, content in contents.items()}
 
         def manifest(output: Mapping[str, Any]) -> bytes:
-            return report.with_values(**{MANIFEST: output}).files()[REPORT]
+            return report.json(**{MANIFEST: output})
 
         self.place.write(folder, files, manifest)
         return self.name
@@ -157,7 +157,7 @@ def _open_hub(target: str, options: Mapping[str, Any]) -> Output:
 
 
 def _only_split(report: Report) -> str:
-    return str(next(iter(report.values["splits"])))
+    return str(next(iter(report.splits)))
 
 
 def _to_json(data: Any) -> Callable[[str], Any]:

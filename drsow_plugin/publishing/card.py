@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -27,12 +27,16 @@ from drsow_plugin.publishing.markdown import (
 )
 from drsow_plugin.publishing.readme import BEGIN, END
 
+if TYPE_CHECKING:
+    from drsow_plugin.annotate.report import Report
+    from drsow_plugin.annotate.statistics import Statistics
+    from drsow_plugin.stats import Proportion
+
 FOLDER = "drsow"  # of the repository, for what belongs to the card
 _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst"}
 _SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine", "control_tokens")
 _ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
 _TRAINED = ("prompt", "chosen", "rejected")
-_COUNTS = ("rows", "scored", "pairs", "swapped")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_MODEL = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # some old ones have no owner
 
@@ -56,32 +60,27 @@ class Published:
     revision: str | None = None
 
 
-def render_section(report: Mapping[str, Any], published: Published) -> str:
+def render_section(report: Report, published: Published) -> str:
     """Return our section of the card, with its markers around it and no line for what is absent."""
-    pair = report["pair"]
-    splits = report["splits"]
+    pair = report.pair
+    splits = report.splits
     text = _template().render(
         report=report,
         published=published,
         folder=FOLDER,
-        own_labels=keeps_labels(report) or report.get("kind") == "single",
-        source=_input(report.get("input")),
+        own_labels=keeps_labels(report) or report.kind == "single",
+        source=_input(report.input),
         sides=table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
         scoring=settings(pair.get("scoring"), _SCORING),
-        annotation=settings(report.get("annotation"), _ANNOTATION),
-        counts=table([_counts("split", name, split) for name, split in splits.items()]),
-        accuracies=table([_accuracy("split", name, split) for name, split in splits.items()]),
-        groups=_parts("group", splits),
-        by_domain=_parts("domain", splits),
-        routing=_routing(report.get("routing"), splits),
-        domains=table([_domain(domain) for domain in report.get("domains") or []]),
-        margins=table([_margins("split", name, split) for name, split in splits.items()]),
-        columns=table(
-            [
-                {"column": code(name), "holds": said}
-                for name, said in (report.get("columns") or {}).items()
-            ]
-        ),
+        annotation=settings(report.annotation, _ANNOTATION),
+        counts=table({"split": n, **_counts(found)} for n, found in splits.items()),
+        accuracies=table({"split": n, **_accuracy(found)} for n, found in splits.items()),
+        groups={name: _parts("group", split.groups) for name, split in splits.items()},
+        by_domain={name: _parts("domain", split.domains) for name, split in splits.items()},
+        routing=_routing(report),
+        domains=table([_domain(domain) for domain in report.domains or []]),
+        margins=table({"split": n, **_margins(found)} for n, found in splits.items()),
+        columns=table({"column": code(n), "holds": said} for n, said in report.columns.items()),
         versions=", ".join(f"{k} {v}" for k, v in (pair.get("versions") or {}).items() if v),
         training=_training(report, published),
     )
@@ -152,46 +151,40 @@ def _model(source: str | None, local: bool) -> Markdown | None:
     return link(source, f"https://huggingface.co/{source}")
 
 
-def _counts(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
-    dropped = {reason: n for reason, n in (split.get("dropped") or {}).items() if n}
+def _parts(kind: str, parts: Mapping[str, Statistics] | None) -> Markdown:
+    """Return a table of the statistics of groups or domains."""
+    return table(
+        {kind: code(name), **_counts(part), **_accuracy(part), **_margins(part)}
+        for name, part in (parts or {}).items()
+    )
+
+
+def _counts(of: Statistics) -> dict[str, object]:
+    dropped = ", ".join(f"{reason}: {n}" for reason, n in of.dropped.items() if n)
+    counts = {name: getattr(of, name) for name in ("rows", "scored", "pairs", "swapped")}
+    return {**counts, "dropped": dropped}
+
+
+def _accuracy(of: Statistics) -> dict[str, object]:
     return {
-        kind: name,
-        **{quantity: split.get(quantity) for quantity in _COUNTS},
-        "dropped": ", ".join(f"{reason}: {n}" for reason, n in dropped.items()) or None,
+        "accuracy": _percent(of.accuracy),
+        "pick the longer": _percent(of.longer),
+        "rows compared": of.accuracy and of.accuracy.n,
+        "ties": of.accuracy and of.accuracy.ties,
     }
 
 
-def _accuracy(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
-    accuracy = split.get("accuracy") or {}
+def _margins(of: Statistics) -> dict[str, object]:
+    quantiles = (of.margin_quantiles or {}).items()
     return {
-        kind: name,
-        "accuracy": _percent(accuracy),
-        "pick the longer": _percent(split.get("longer")),
-        "rows compared": accuracy.get("n"),
-        "ties": accuracy.get("ties"),
+        **{f"margin, {100 * float(q):g} %": _number(value) for q, value in quantiles},
+        "length correlation": _number(of.length_correlation),
     }
 
 
-def _parts(kind: str, splits: Mapping[str, Any]) -> dict[str, Markdown]:
-    """Return for each split a table of its groups, or of its domains."""
-    return {
-        name: table(
-            [
-                {
-                    **_counts(kind, code(part), found),
-                    **_accuracy(kind, code(part), found),
-                    **_margins(kind, code(part), found),
-                }
-                for part, found in split[f"{kind}s"].items()
-            ]
-        )
-        for name, split in splits.items()
-        if split.get(f"{kind}s")
-    }
-
-
-def _routing(routing: Mapping[str, Any] | None, splits: Mapping[str, Any]) -> Markdown | None:
+def _routing(report: Report) -> Markdown | None:
     """Return a sentence on what sent the prompts to domains, and how well."""
+    routing = report.routing
     if not routing:
         return None
     if routing.get("router") is None:
@@ -204,11 +197,11 @@ def _routing(routing: Mapping[str, Any] | None, splits: Mapping[str, Any]) -> Ma
         )
     given = settings(routing, ("domain_parts", "domain_side", "domain_shots"))
     said += Markdown(" {}.").format(given) if given else ""
-    for name, split in splits.items():
-        if split.get("agreement"):
+    for name, split in report.splits.items():
+        if split.agreement:
             said += Markdown(
                 " In {} it agrees with {} of the {} domains that the data names."
-            ).format(code(name), _percent(split["agreement"]), f"{split['agreement']['n']:,}")
+            ).format(code(name), _percent(split.agreement), f"{split.agreement.n:,}")
     return said
 
 
@@ -228,35 +221,25 @@ def _origin(plugin: Mapping[str, Any]) -> str:
     return origin or PurePath(plugin.get("name", "")).name
 
 
-def _percent(found: Mapping[str, Any] | None) -> str | None:
-    if not found or found.get("value") is None:
-        return None
-    error = found.get("stderr")
-    spread = "" if error is None else f" ± {100 * error:.1f}"
-    return f"{100 * found['value']:.1f}{spread} %"
-
-
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
-def _margins(kind: str, name: object, split: Mapping[str, Any]) -> dict[str, object]:
-    quantiles = split.get("margin_quantiles") or {}
-    return {kind: name} | {
-        **{f"margin, {100 * float(q):g} %": _number(value) for q, value in quantiles.items()},
-        "length correlation": _number(split.get("length_correlation")),
-    }
+def _percent(share: Proportion | None) -> str | None:
+    if share is None:
+        return None
+    spread = "" if share.stderr is None else f" ± {100 * share.stderr:.1f}"
+    return f"{100 * share.value:.1f}{spread} %"
 
 
-def keeps_labels(report: Mapping[str, Any]) -> bool:
+def keeps_labels(report: Report) -> bool:
     """Return whether which response is chosen is what the source data says."""
-    relabel = (report.get("annotation") or {}).get("relabel", "keep")
-    return report.get("kind") == "pairs" and relabel == "keep"
+    return report.kind == "pairs" and report.annotation.get("relabel", "keep") == "keep"
 
 
-def _training(report: Mapping[str, Any], published: Published) -> dict[str, Any]:
+def _training(report: Report, published: Published) -> dict[str, Any]:
     """Return what the training example needs: a split, a model, columns and a filter."""
-    annotation = report.get("annotation") or {}
+    annotation = report.annotation
     status = f"{annotation.get('prefix') or 'drsow_'}status"
     kept = annotation.get("keep_unusable", True) and status in published.columns
     splits = list(published.rows)
@@ -264,7 +247,7 @@ def _training(report: Mapping[str, Any], published: Published) -> dict[str, Any]
     columns = {*published.columns, *renamed.values()}
     return {
         "split": "train" if "train" in splits else splits[0],
-        "model": _trainable(report["pair"]) or "your-name/your-model",
+        "model": _trainable(report.pair) or "your-name/your-model",
         "renamed": renamed,
         "columns": [c for c in _TRAINED if c in columns],
         "status": status if kept else None,

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.publishing import card, readme
-from drsow_plugin.publishing.redaction import without_places
 from drsow_plugin.publishing.repository import Repository, open_api
-from drsow_plugin.redaction import without_tokens
+from drsow_plugin.redaction import without_local_paths, without_tokens
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -120,7 +119,10 @@ def _card(
     secret: str | None,
 ) -> _Card:
     """Return the card of checked data; without anything that looks like a token or a local path."""
-    values = without_places(without_tokens(report.values, secret))
+    from drsow_plugin.annotate.report import Report
+
+    values = without_local_paths(without_tokens(report.values, secret))
+    report = replace(Report.from_values(values), draw=report.draw)
     splits = data if isinstance(data, Mapping) else {"": data}
     published = card.Published(
         repo_id=repo_id,
@@ -130,9 +132,9 @@ def _card(
         revision=options.get("revision"),
     )
     return _Card(
-        card.render_section(values, published),
-        front_matter(values, published, options),
-        report.with_values(**values).files(),
+        card.render_section(report, published),
+        front_matter(report, published, options),
+        report.files(),
     )
 
 
@@ -182,12 +184,12 @@ def _read_output(path: Path, report: Report | None) -> tuple[Dataset | DatasetDi
         report = Report.load(path)
     loaded = load_data([str(path)])
     if place.is_file and not isinstance(loaded, Mapping):
-        loaded = named_split(loaded, next(iter(report.values["splits"])))
+        loaded = named_split(loaded, next(iter(report.splits)))
     return loaded, report
 
 
 def front_matter(
-    report: Mapping[str, Any], published: card.Published, options: PublishOptions
+    report: Report, published: card.Published, options: PublishOptions
 ) -> dict[str, Any]:
     """Return the keys of the front matter that follow from the report.
 
@@ -195,8 +197,8 @@ def front_matter(
     ``base_model`` is none of these: it belongs to model cards, where it makes the repository a
     derivative of the weights. The section names and links both models instead.
     """
-    pairs = ["preference", "dpo"] if report["kind"] != "single" else []
-    source = report.get("input")
+    pairs = ["preference", "dpo"] if report.kind != "single" else []
+    source = report.input
     language = options.get("language") or []
     found = {
         "license": options.get("license"),

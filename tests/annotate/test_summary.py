@@ -17,8 +17,7 @@ from helpers.preferences import candidates, pairs
 from drsow_plugin import Annotator, DataError, Report
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
-from drsow_plugin.annotate.plots import Pictures, lengths_figure, margins_figure
-from drsow_plugin.annotate.report import title
+from drsow_plugin.annotate.plots import draw, lengths_figure, margins_figure
 from drsow_plugin.annotate.summary import MOST_GROUPS, Summary
 
 PAIRS = Layout("pairs", "prompt", ("chosen", "rejected"), group="domain")
@@ -41,7 +40,7 @@ def test_accuracy_length_and_margin_of_pairs() -> None:
     lengths = [(10, 5), (4, 4), (9, 3), (2, 8)]
     summary = Summary(PAIRS, LabelConfig())
     summary.add({"domain": list("abab")}, pair_columns(rewards, lengths), [True] * 4)
-    found = summary.describe()
+    found = summary.statistics().values()
     assert (found["rows"], found["scored"], found["pairs"]) == (4, 4, 4)
     assert found["accuracy"] == {
         "value": 0.5,
@@ -65,7 +64,7 @@ def test_a_swap_counts_against_the_labels_that_were_there() -> None:
     columns["drsow_swapped"] = [True, False]
     summary = Summary(Layout("pairs", "prompt", ("chosen", "rejected")), LabelConfig())
     summary.add({}, columns, [True, True])
-    found = summary.describe()
+    found = summary.statistics().values()
     assert found["accuracy"]["value"] == found["longer"]["value"] == 0.5
     assert found["chosen_longer"]["value"] == 1.0 and found["swapped"] == 1
 
@@ -85,7 +84,7 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     responses = [[""] * len(rewards) for rewards in columns["drsow_rewards"]]
     given = {"prompt": [""] * 4, "responses": responses, "ratings": ratings}
     summary.add(given, columns, [True] * 4)
-    found = summary.describe()
+    found = summary.statistics().values()
     # Right, wrong, a tie of the ratings, and no ratings.
     assert found["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}
     assert found["longer"]["value"] == 0.0  # shorter was better in the first, in the second too
@@ -167,11 +166,11 @@ def test_the_picture_of_lengths_is_drawn_from_a_fair_sample() -> None:
         summary.add({}, columns, [True] * 1000)
     lengths = np.frombuffer(summary.points[0])
     assert len(lengths) == 20_000 and 29_000 < lengths.mean() < 31_000
-    assert summary.describe()["length_correlation"] == pytest.approx(1.0)
+    assert summary.statistics().values()["length_correlation"] == pytest.approx(1.0)
     figure = lengths_figure({"train": summary}, "a over b")
     label = "20,000 of 60,000 responses in train"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]
-    first, second = (Pictures({"train": summary}, "a over b")["lengths.png"] for _ in range(2))
+    first, second = (draw({"train": summary}, "a over b")["lengths.png"] for _ in range(2))
     assert first == second
 
 
@@ -247,13 +246,16 @@ def test_the_title_names_the_pair_and_the_data_and_no_folder() -> None:
     def side(source: str, **others: str) -> dict[str, str]:
         return {"source": source, **others}
 
+    def title(**values: Any) -> str:
+        return Report(kind="pairs", **values).title
+
     pair = {"strong": side("org/model-dpo"), "weak": side("/home/me/model-sft")}
-    assert title({"pair": pair}) == "model-dpo over model-sft"
-    named = {"pair": pair, "input": "/home/me/a.jsonl, b.csv"}
-    assert title(named) == "model-dpo over model-sft\na.jsonl and 1 more"
+    assert title(pair=pair) == "model-dpo over model-sft"
+    named = title(pair=pair, input="/home/me/a.jsonl, b.csv")
+    assert named == "model-dpo over model-sft\na.jsonl and 1 more"
     same = {"strong": side("demo", template="tokenizer"), "weak": side("demo", template="none")}
-    assert title({"pair": same, "input": "org/data"}) == (
+    assert title(pair=same, input="org/data") == (
         "demo (template tokenizer) over demo (template none)\ndata"
     )
     same = {"strong": side("m", adapter="org/tuned"), "weak": side("m")}
-    assert title({"pair": same}) == "m (adapter tuned) over m (no adapter)"
+    assert title(pair=same) == "m (adapter tuned) over m (no adapter)"

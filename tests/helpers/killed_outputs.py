@@ -14,6 +14,7 @@ import datasets
 
 from drsow_plugin import DataError, Report
 from drsow_plugin.annotate.outputs import Place
+from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.cli.outputs import open_output
 
 STEPS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -24,7 +25,12 @@ def write(target: Path, rows: int, splits: tuple[str, ...]) -> None:
     parts = {name: datasets.Dataset.from_dict({name: list(range(rows))}) for name in splits}
     pictures = {name: name.encode() for name in ("margins.png", "lengths.png")[: len(splits)]}
     report = Report(
-        {"splits": dict.fromkeys(splits), "options": {"rows": rows}, "input": "in"}, pictures
+        kind="pairs",
+        pair={"strong": {"source": "a"}, "weak": {"source": "b"}},
+        splits={name: Statistics(rows) for name in splits},
+        options={"rows": rows},
+        input="in",
+        draw=lambda title: pictures,
     )
     data: Any = datasets.DatasetDict(parts) if len(splits) > 1 else parts[splits[0]]
     output = open_output(str(target), push=False, options={})

@@ -10,7 +10,7 @@ REPO = "tester/labelled"
 
 
 def report(**changes: Any) -> dict[str, Any]:
-    """Return a report with everything in it."""
+    """Return the plain values of a report with everything in it."""
     side = {"source": "org/strong", "revision": "abc123", "dtype": "bfloat16", "adapter": None}
     side |= {"architecture": "LlamaForCausalLM", "template": "tokenizer", "max_length": 8192}
     local = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,19 @@ import yaml
 from helpers.reports import REPO, report
 from helpers.routing_plugin import PLUGIN, pairs
 
-from drsow_plugin import Annotator
+from drsow_plugin import Annotator, Report
 from drsow_plugin.publishing import card
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing.publish import front_matter, size_category
-from drsow_plugin.publishing.redaction import without_places
+from drsow_plugin.redaction import without_local_paths
+
+
+def made(**changes: Any) -> Report:
+    return Report.from_values(report(**changes))
+
+
+def redacted(report: Report) -> Report:
+    return Report.from_values(without_local_paths(report.values))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,7 @@ def test_front_matter_in_any_style_takes_the_tags(before: str, after: dict[str, 
 def test_the_card_says_whose_labels_they_are(
     kind: str, relabel: str | None, said: str, creators: str
 ) -> None:
-    values = report(kind=kind, annotation={"relabel": relabel} if relabel else {})
+    values = made(kind=kind, annotation={"relabel": relabel} if relabel else {})
     published = card.Published(REPO, {"train": 1}, ["prompt"], [])
     text = " ".join(card.render_section(values, published).split())
     assert said in text
@@ -110,7 +119,7 @@ def test_absent_values_leave_no_trace_on_the_card() -> None:
             "pair": {"strong": {"source": "org/strong"}, "weak": bare},
             "splits": {"train": {"rows": 1, "accuracy": None, "groups": None}},
         }
-        text = card.render_section(least, published)
+        text = card.render_section(Report.from_values(least), published)
         assert "None" not in text and "Undefined" not in text
         assert ("DPOTrainer" in text) == (kind != "single")
         assert not re.search(r"\n\n\n|: *\.\n|``\n\n``", text)
@@ -121,12 +130,12 @@ def test_absent_values_leave_no_trace_on_the_card() -> None:
             "| split | rows |",
             "| train | 1 |",
         ]
-    assert "None" not in card.render_section(report(annotation=None, domains=None), published)
+    assert "None" not in card.render_section(made(annotation=None, domains=None), published)
 
 
 def test_the_card_shows_of_a_local_path_only_its_last_part() -> None:
     published = card.Published(REPO, {"train": 1}, ["prompt"], [])
-    text = card.render_section(report(input="/home/someone/a.jsonl, b.csv"), published)
+    text = card.render_section(made(input="/home/someone/a.jsonl, b.csv"), published)
     assert "`weak`" in text and "`a.jsonl`, `b.csv`" in text and "/home" not in text
     assert "[org/strong](https://huggingface.co/org/strong)" in text
 
@@ -134,7 +143,7 @@ def test_the_card_shows_of_a_local_path_only_its_last_part() -> None:
 def test_a_quoted_prompt_cannot_end_the_section_or_its_code_block() -> None:
     published = card.Published(REPO, {"train": 1}, ["prompt"], [])
     domain = {"name": "x", "instruction": f"````\n{readmes.END}\n", "examples": ["`a`", {"q": 1}]}
-    text = card.render_section(report(domains=[domain]), published)
+    text = card.render_section(made(domains=[domain]), published)
     assert text.count(readmes.END) == 1 and "`````text\n````" in text
 
 
@@ -147,7 +156,7 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
     annotate.run(pairs(), cache_dir=str(tmp_path / "cache"))
     assert annotate.report is not None
     published = card.Published(REPO, {"train": 12}, ["prompt"], [])
-    text = card.render_section(without_places(annotate.report.values), published)
+    text = card.render_section(redacted(annotate.report), published)
     assert "The router `mine` (mine.py, SHA-256 `" in text and str(tmp_path) not in text
     assert "Be exact." in text and "user: Why 0?\n\nassistant: So 0." in text
     assert "| `strong-only` | mine.py | both | strong model |" in text
@@ -156,8 +165,8 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
     only = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_parts="examples")
     only.run(pairs(), cache_dir=str(tmp_path / "cache"))
     assert only.report is not None
-    values = only.report.with_values(command=f"drsow annotate --plugin a.b+{plugin} x")
-    text = card.render_section(without_places(values.values), published)
+    told = replace(only.report, command=f"drsow annotate --plugin a.b+{plugin} x")
+    text = card.render_section(redacted(told), published)
     assert "Be exact." not in text and "So 0." in text and "--plugin a.b+mine.py" in text
 
 

@@ -86,7 +86,7 @@ def named(value: str) -> str:
     domain = {"name": value, "description": value, "instruction": value, "examples": [value]}
     values["domains"] = [{**domain, "plugin": plugin, "parts": "both"}]
     published = card.Published(REPO, {value: 1}, [value], [], value)
-    text = card.render_section(values, published)
+    text = card.render_section(Report.from_values(values), published)
     return text.removeprefix(card.BEGIN).removesuffix(card.END)
 
 
@@ -127,7 +127,7 @@ def test_the_terminal_shows_names_without_what_steers_it(tmp_path: Path) -> None
     figures = {**values["splits"]["train"], "chosen_longer": None}
     figures["longer"] = figures["accuracy"]
     values["splits"] = {"train": {**figures, "groups": {name: figures}}}
-    text = str(Report(values))
+    text = str(Report.from_values(values))
     assert "  group \ufffd[2J\ufffd1mgroup  forged: line\ufffd:" in text.splitlines()
     file = tmp_path / "prompts.jsonl"
     file.write_text(json.dumps({"prompt": "q\x9b", "domain": "chat"}) + "\n", encoding="utf-8")
@@ -153,9 +153,10 @@ def test_a_token_that_was_typed_is_in_no_file_of_the_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "no-usual-token")
-    values = report(note="no-usual-token hf_oauth_abc.DEF-123456", input="/data/hf_datasets/x")
+    values = report(input="/data/hf_datasets/x")
+    values["options"]["note"] = "no-usual-token hf_oauth_abc.DEF-123456"
     values["splits"]["train"]["groups"]["token"] = {"rows": 1}
-    written = b"".join(Report(values).files().values()).decode()
+    written = b"".join(Report.from_values(values).files().values()).decode()
     for secret in (TOKEN, "no-usual-token", "abc.DEF"):
         assert secret not in written
     assert '"token": {' in written  # a group of this name stays

@@ -46,7 +46,9 @@ def data() -> datasets.Dataset:
 
 
 def send(data: Any, values: dict[str, Any] | None = None, **options: Any) -> str:
-    return publish(data, REPO, Report(values or report(), {"margins.png": PICTURE}), **options)
+    return publish(
+        data, REPO, Report.from_values(values or report(), {"margins.png": PICTURE}), **options
+    )
 
 
 def front(readme: bytes) -> dict[str, Any]:
@@ -314,7 +316,7 @@ def test_a_branch_is_made_and_published_on(server: HubServer, data: datasets.Dat
 
 
 def test_a_bare_name_is_one_of_the_owner(server: HubServer, data: datasets.Dataset) -> None:
-    address = publish(data, "labelled", Report(report()))
+    address = publish(data, "labelled", Report.from_values(report()))
     assert address.endswith(f"/datasets/{REPO}")
     assert "drsow/report.json" in server.repositories[REPO].files()
 
@@ -363,7 +365,7 @@ def test_the_training_example_of_labelled_data_runs(
 @pytest.mark.parametrize("name", ["a/b/c", "", "a b", "-/x", "a/..", "a--b"])
 def test_a_bad_name_is_refused_at_once(data: datasets.Dataset, name: str) -> None:
     with pytest.raises(ConfigError, match="owner/name"):
-        publish(data, name, Report(report()))
+        publish(data, name, Report.from_values(report()))
 
 
 def test_data_without_rows_and_other_things_are_refused(data: datasets.Dataset) -> None:
