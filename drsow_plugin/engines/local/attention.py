@@ -12,7 +12,6 @@ of one number, by which it is found again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,12 +20,11 @@ from typing import Any
 
 import torch
 
-from drsow_plugin.engines.local.masks import Reach, UnshareableError, reach_of
+from drsow_plugin.engines.local.masks import Masks, UnshareableError
 from drsow_plugin.engines.local.tree import Chunk, Run
 
 NAME = "drsow_tree"
 _MASK_LENGTH = 2048  # maximum keys of a run whose mask is made once: 16 MB in float32
-_FIRST_MARK = 97  # a number that nobody else writes into a mask
 # What models pass beside these, and what does not change attention as it is done here.
 _HARMLESS = {
     "cache_position",
@@ -67,6 +65,11 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "Packing", Options]
 attended values, (tokens, heads, size)."""
 
 
+def attend_to_nothing(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
+    """Return zeros; a :data:`Kernel`."""
+    return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
+
+
 @dataclass
 class Packing:
     """One chunk on its way through a model's layers.
@@ -77,18 +80,14 @@ class Packing:
         cache: KV cache of the chunk's prefix: for each layer keys and values, (key heads,
             prefix, size).
         next_cache: The KV cache to carry to the next chunk, filled in layer by layer.
-        masks: The masks that the model makes, in its order; ``None`` reads them.
-        made: Those that it has made.
-        used: Which of these a layer was handed; ``None`` for a layer that was handed none.
+        masks: The masks that the model makes and hands to its layers.
     """
 
     chunk: Chunk
     kernel: Kernel
     cache: Sequence[KeyValue]
     next_cache: list[KeyValue] = field(default_factory=list)
-    masks: Sequence[Reach] | None = None
-    made: list[Reach] = field(default_factory=list)
-    used: set[int | None] = field(default_factory=set)
+    masks: Masks = field(default_factory=Masks)
     _tensors: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     def with_cache(self, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
@@ -123,32 +122,6 @@ class Packing:
             self._tensors[where] = _causal(0, min(longest, _MASK_LENGTH), window, like)
         return self._tensors[where][first:length, :length]
 
-    def mark(self, arguments: dict[str, Any]) -> torch.Tensor:
-        """Return what stands for a mask that the model makes, (1, 1, 1, 1)."""
-        number = len(self.made)
-        if self.masks is not None and number >= len(self.masks):
-            raise UnshareableError("it makes other masks than at first")
-        self.made.append(reach_of(arguments) if self.masks is None else self.masks[number])
-        return torch.full((1, 1, 1, 1), float(_FIRST_MARK + number))
-
-    def window(self, mark: torch.Tensor | None) -> int | None:
-        """Return the window of the mask that a layer is handed."""
-        if mark is None:
-            self.used.add(None)
-            return None
-        number = mark.item() - _FIRST_MARK if mark.numel() == 1 else math.nan
-        if number not in range(len(self.made)):
-            raise UnshareableError("its attention takes a mask that is not transformers' own")
-        self.used.add(int(number))
-        return self.made[int(number)].window
-
-    @property
-    def max_length(self) -> int | None:
-        """Up to which length the masks that layers were handed are known; ``None`` for any."""
-        reaches = (self.made[number] for number in self.used if number is not None)
-        lengths = (reach.max_length for reach in reaches)
-        return min((length for length in lengths if length is not None), default=None)
-
 
 _current: ContextVar[Packing] = ContextVar("packing")
 
@@ -162,18 +135,18 @@ def packed(model: Any, packing: Packing) -> Iterator[None]:
         id(module.config): module.config
         for module in model.modules()
         if hasattr(getattr(module, "config", None), "_attn_implementation")
-    }
-    own = {key: config._attn_implementation for key, config in configs.items()}
+    }.values()
+    own = [config._attn_implementation for config in configs]
     AttentionInterface.register(NAME, tree_attention)
     AttentionMaskInterface.register(NAME, tree_mask)
     token = _current.set(packing)
     try:
-        for config in configs.values():
+        for config in configs:
             config._attn_implementation = NAME
         yield
     finally:
-        for key, config in configs.items():
-            config._attn_implementation = own[key]
+        for config, implementation in zip(configs, own, strict=True):
+            config._attn_implementation = implementation
         _current.reset(token)
 
 
@@ -185,7 +158,7 @@ def tree_mask(attention_mask: torch.Tensor | None = None, **arguments: Any) -> t
     """
     if attention_mask is not None and not attention_mask.all():
         raise UnshareableError("it hides tokens of its own choice")
-    return _current.get().mark(arguments)
+    return _current.get().masks.mark(arguments)
 
 
 def tree_attention(
@@ -225,7 +198,7 @@ def tree_attention(
     if odd:
         raise UnshareableError(f"its attention takes {', '.join(odd)}")
     packing = _current.get()
-    window = packing.window(attention_mask)
+    window = packing.masks.window(attention_mask)
     if {(len(x), x.shape[2]) for x in (query, key)} != {(1, len(packing.chunk.ids))}:
         raise UnshareableError("its attention takes other tokens than those of a row")
     keys, values = packing.with_cache(key[0], value[0])

@@ -118,16 +118,11 @@ def _groups() -> Iterator[tuple[_Names, Path]]:
 
 def _left_in(folder: Path, names: _Names) -> int:
     try:
-        limit = (folder / names.limit).read_text().strip()
+        limit = int((folder / names.limit).read_text())
         used = int((folder / names.used).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        # Without a limit v1 has a huge number there.
-        return (
-            sys.maxsize
-            if limit == "max"
-            else max(0, int(limit) - used + int(stat.get(names.cached, "0")))
-        )
-    except (OSError, ValueError):
+        return max(0, limit - used + int(stat.get(names.cached, "0")))
+    except (OSError, ValueError):  # without a limit v2 says "max", and v1 has a huge number
         return sys.maxsize
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -83,3 +84,36 @@ def max_tokens(config: Any) -> int | None:
     text = config.get_text_config()
     scale = getattr(text, "floor_scale", None)
     return int(scale) - 1 if scale and getattr(text, "attn_temperature_tuning", False) else None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the factors of a model's rotary positions depend on.
+
+    Attributes:
+        max_short: Maximum length of a sequence that is read with the factors of short ones, in
+            tokens; ``None`` where all are. The longest sequence of a batch decides for the
+            others, so those on either side of this length must not share one.
+        by_length: Whether each longer sequence is read with factors of its own, by its length.
+    """
+
+    max_short: int | None
+    by_length: bool
+
+
+def scaling(config: Any) -> Scaling:
+    """Return how a model scales its positions in sequences longer than those of its training."""
+    text = config.get_text_config()
+    parameters = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    # One for all layers, or one for each kind of layer.
+    ropes = [parameters, *(rope for rope in parameters.values() if isinstance(rope, Mapping))]
+    limits, by_length = [], False
+    for rope in ropes:
+        kind = rope.get("rope_type") or rope.get("type") or ""
+        if kind == "longrope":
+            own = getattr(text, "original_max_position_embeddings", None)
+            limits.append(own or rope.get("original_max_position_embeddings"))
+        elif "dynamic" in kind:
+            by_length = True
+            limits.append(text.max_position_embeddings - 1)  # only then a longer one is forgotten
+    return Scaling(min((limit for limit in limits if limit), default=None), by_length)

@@ -20,7 +20,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from drsow_plugin.engines.local.attention import Options, Packing
 from drsow_plugin.engines.local.masks import UnshareableError
-from drsow_plugin.engines.local.tree import Run
 
 
 def by_run(
@@ -36,7 +35,11 @@ def by_run(
     attend = _by_torch if is_plain else _by_hand
     for run in packing.chunk.runs:
         keys, values = _gather(key, run.keys), _gather(value, run.keys)
-        part = attend(query[:, run.start : run.stop], keys, values, packing, run, options)
+        if is_plain and query.is_cuda and options.window is None:
+            mask: torch.Tensor = causal_lower_right(run.stop - run.start, run.num_keys)
+        else:
+            mask = packing.mask(run, options.window, query)
+        part = attend(query[:, run.start : run.stop], keys, values, mask, options)
         attended[run.start : run.stop] = part.transpose(0, 1)
     return attended
 
@@ -99,18 +102,12 @@ def _by_torch(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    packing: Packing,
-    run: Run,
+    mask: torch.Tensor,
     options: Options,
 ) -> torch.Tensor:
     grouped = len(key) != len(query)
     if grouped and query.is_cuda:  # no fast kernel there takes a mask and groups of heads
         key, value, grouped = _spread(key, query), _spread(value, query), False
-    mask: Any
-    if query.is_cuda and options.window is None:
-        mask = causal_lower_right(query.shape[1], key.shape[1])
-    else:
-        mask = packing.mask(run, options.window, query)
     return scaled_dot_product_attention(
         query.unsqueeze(0),
         key.unsqueeze(0),
@@ -125,16 +122,14 @@ def _by_hand(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    packing: Packing,
-    run: Run,
+    mask: torch.Tensor,
     options: Options,
 ) -> torch.Tensor:
     scale = query.shape[-1] ** -0.5 if options.scale is None else options.scale
     logits = (query @ _spread(key, query).transpose(1, 2)).mul_(scale)
     if options.softcap is not None:
         logits = logits.div_(options.softcap).tanh_().mul_(options.softcap)
-    logits = logits.add_(packing.mask(run, options.window, query))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = logits.add_(mask).to(torch.promote_types(logits.dtype, torch.float32))
     if options.sinks is not None:
         sinks = options.sinks.to(logits).view(-1, 1, 1).expand(-1, logits.shape[1], 1)
         logits = torch.cat([logits, sinks], dim=-1)

@@ -6,8 +6,9 @@ use may turn into anything. Here that function is asked, once, about many positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ _EACH = 256  # positions that are asked about one by one; behind them a few are
 _FURTHEST = 1 << 17  # … up to here
 _BEHIND = 64  # positions behind a token that are asked about
 _LOOKUPS = {"embedding", "gather", "index_select", "take", "take_along_dim"}
+_FIRST_MARK = 97  # a number that nobody else writes into a mask
 _NO_BLOCK = -1  # what transformers fills in for tokens that are no part of a picture
 
 
@@ -35,6 +37,46 @@ class Reach:
 
     window: int | None
     max_length: int | None
+
+
+@dataclass
+class Masks:
+    """The masks of one chunk on its way through a model; each stands as a tensor of one number.
+
+    Attributes:
+        known: What the model's masks are, in the order that it makes them; ``None`` reads them.
+        made: Those that it has made.
+        used: Which of these a layer was handed; ``None`` for a layer that was handed none.
+    """
+
+    known: Sequence[Reach] | None = None
+    made: list[Reach] = field(default_factory=list)
+    used: set[int | None] = field(default_factory=set)
+
+    def mark(self, arguments: dict[str, Any]) -> torch.Tensor:
+        """Return what stands for a mask that the model makes, (1, 1, 1, 1)."""
+        number = len(self.made)
+        if self.known is not None and number >= len(self.known):
+            raise UnshareableError("it makes other masks than at first")
+        self.made.append(reach_of(arguments) if self.known is None else self.known[number])
+        return torch.full((1, 1, 1, 1), float(_FIRST_MARK + number))
+
+    def window(self, mark: torch.Tensor | None) -> int | None:
+        """Return the window of the mask that a layer is handed."""
+        if mark is None:
+            self.used.add(None)
+            return None
+        number = mark.item() - _FIRST_MARK if mark.numel() == 1 else math.nan
+        if number not in range(len(self.made)):
+            raise UnshareableError("its attention takes a mask that is not transformers' own")
+        self.used.add(int(number))
+        return self.made[int(number)].window
+
+    @property
+    def max_length(self) -> int | None:
+        """Up to which length the masks that layers were handed are known; ``None`` for any."""
+        lengths = (self.made[number].max_length for number in self.used if number is not None)
+        return min((length for length in lengths if length is not None), default=None)
 
 
 def reach_of(arguments: dict[str, Any]) -> Reach:

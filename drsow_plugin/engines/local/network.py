@@ -25,10 +25,10 @@ from typing import Any
 import torch
 
 from drsow_plugin.engines.local import configuration
-from drsow_plugin.engines.local.attention import Packing, packed
+from drsow_plugin.engines.local.attention import Packing, attend_to_nothing, packed
 from drsow_plugin.engines.local.causality import check_causal, check_length
+from drsow_plugin.engines.local.masks import Masks
 from drsow_plugin.engines.local.noise import tolerance
-from drsow_plugin.engines.local.scaling import Scaling, scaling_of
 from drsow_plugin.engines.local.tree import TokenTree
 from drsow_plugin.records import TokenPair
 
@@ -118,17 +118,17 @@ class Network:
         Raises:
             UnshareableError: The model attends in a way that a tree cannot follow.
         """
-        packing.masks = self.mask_probe.made
+        packing.masks = Masks(self.masks.made)
         return self._attended(packing)
 
     @cached_property
-    def mask_probe(self) -> Packing:
-        """A sequence on its way through the backbone, from which the model's masks are known."""
+    def masks(self) -> Masks:
+        """The masks that the model makes, read from a sequence on its way through the backbone."""
         ids = torch.cat([self._all_kinds, self.ordinary_ids(20)], dim=1)[0].tolist()
         tree = TokenTree([TokenPair(tuple(ids[:1]), tuple(ids[1:]))])
-        packing = Packing(tree.chunk(tree.start, tree.size), _attend_to_nothing, cache=())
+        packing = Packing(tree.chunk(tree.start, tree.size), attend_to_nothing, cache=())
         self._attended(packing)
-        return packing
+        return packing.masks
 
     @torch.inference_mode()
     def _attended(self, packing: Packing) -> torch.Tensor:
@@ -239,9 +239,9 @@ class Network:
                 self._backbone.forward = own
 
     @property
-    def scaling(self) -> Scaling:
+    def scaling(self) -> configuration.Scaling:
         """How the model scales the positions of long sequences."""
-        return scaling_of(self._model.config.get_text_config())
+        return configuration.scaling(self._model.config)
 
     def ordinary_ids(self, number: int) -> torch.Tensor:
         """Return ascending token ids with nothing special about them, (1, number)."""
@@ -283,13 +283,6 @@ class Network:
         except Exception:  # such as a picture's id without a picture
             return ids
         return both
-
-
-def _attend_to_nothing(
-    query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any
-) -> torch.Tensor:
-    """Return zeros; see :data:`~drsow_plugin.engines.local.attention.Kernel`."""
-    return query.new_zeros(query.shape[1], query.shape[0], value.shape[-1])
 
 
 def _backbones(model: Any) -> Iterator[Any]:

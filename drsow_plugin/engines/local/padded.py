@@ -73,14 +73,9 @@ def _score(network: Network, batch: Sequence[TokenPair]) -> list[list[float]]:
     width = len(ids[0]) - 1  # the last token is predicted, never read
     padded = torch.tensor([[*row[:-1], *row[:1] * (width + 1 - len(row))] for row in ids])
     hidden = network.hidden(padded.to(network.device))
-    rows: list[int] = []
-    columns: list[int] = []
-    targets: list[int] = []
-    for row, pair in enumerate(batch):
-        first = len(pair.prompt_ids) - 1
-        rows += [row] * len(pair.response_ids)
-        columns += range(first, first + len(pair.response_ids))
-        targets += pair.response_ids
+    rows = [row for row, pair in enumerate(batch) for _ in pair.response_ids]
+    columns = [at for pair in batch for at in range(len(pair.prompt_ids) - 1, len(pair) - 1)]
+    targets = [token for pair in batch for token in pair.response_ids]
     selected = hidden[torch.tensor(rows), torch.tensor(columns)]
     del hidden
     values = logprobs_of(network, selected, torch.arange(len(rows)), torch.tensor(targets))

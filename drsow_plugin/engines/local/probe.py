@@ -93,7 +93,7 @@ def _difference(network: Network, kernel: Kernel) -> str:
     """Return in what packed sequences differ from single ones; empty if they do not."""
     if not network.takes_positions:
         return "it is not told the positions of its tokens"
-    max_length = network.mask_probe.max_length
+    max_length = network.masks.max_length
     if max_length is not None and max_length < _TRIED:
         return "its mask is neither causal nor a window"
     packed = _packed_logprobs(network, kernel, _PROBE)
@@ -154,8 +154,7 @@ def _max_length(network: Network) -> int | None:
 
     Where a layer is given no mask, what it does in sequences longer than a window is not known.
     """
-    masks = network.mask_probe
-    limits = [masks.max_length, network.scaling.max_short, network.max_tokens]
-    if None in masks.used:
+    limits = [network.masks.max_length, network.scaling.max_short, network.max_tokens]
+    if None in network.masks.used:
         limits += [window for window in network.windows if window >= _TRIED]
     return min((limit for limit in limits if limit is not None), default=None)

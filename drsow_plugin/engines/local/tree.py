@@ -148,8 +148,8 @@ class TokenTree:
         rows = [np.array(pair.prompt_ids + pair.response_ids, dtype=np.int64) for pair in pairs]
         # The bytes of big-endian numbers sort as the numbers do.
         self.order = sorted(range(len(rows)), key=lambda i: rows[i].astype(">u4").tobytes())
-        self._first: list[int] = []  # of each run: its first node
-        self._depth: list[int] = []  # … and the depth of that node
+        self._first: list[int] = []  # of each run: its first node; and the size of the tree
+        self._depth: list[int] = []  # of each run: the depth of its first node
         runs, nodes, targets, ends = [], [], [], []
         path_ids, path, size = _NO_IDS, _NO_IDS, 0
         for index in self.order:
@@ -167,6 +167,7 @@ class TokenTree:
             targets.append(row[begin:])
             ends.append(path[-1])
         self.size = size
+        self._first.append(size)
         self._ids = np.concatenate(runs)
         self._ends = np.maximum.accumulate(ends)
         self.predicting_nodes = np.concatenate(nodes)
@@ -191,7 +192,7 @@ class TokenTree:
         runs: list[Run] = []
         positions: list[Ids] = []
         while node < last and len(runs) < num_runs:
-            begin, end = self._first[run], self._end(run)
+            begin, end = self._first[run : run + 2]
             stop = min(end, last)
             depth = self._depth[run] + node - begin
             new = np.arange(node, stop)
@@ -202,9 +203,9 @@ class TokenTree:
             node = stop
             run += stop == end
         last = node
-        following = None
+        following, prefix = None, _NO_IDS
         if last < self.size:
-            prefix = path[: self._depth[run] + max(0, last - self._first[run])]
+            prefix = path[: self._depth[run] + last - self._first[run]]
             following = Cursor(last, run, prefix)
         low, high = np.searchsorted(self._target_nodes, [first, last])
         predicting, target_positions = np.unique(self._target_nodes[low:high], return_inverse=True)
@@ -213,7 +214,7 @@ class TokenTree:
             positions=np.concatenate(positions),
             cache_length=cache_length,
             runs=tuple(runs),
-            next_cache=_slots(following.prefix if following else _NO_IDS, first, cache_length),
+            next_cache=_slots(prefix, first, cache_length),
             predicting_positions=predicting - first,
             target_positions=target_positions,
             targets=self._targets[low:high],
@@ -221,9 +222,6 @@ class TokenTree:
             finished=int(np.searchsorted(self._ends, last)),
             next=following,
         )
-
-    def _end(self, run: int) -> int:
-        return self._first[run + 1] if run + 1 < len(self._first) else self.size
 
 
 def _common(first: Ids, second: Ids) -> int:
