@@ -103,9 +103,9 @@ def _check_metadata(tasks: list[str], named: Collection[str]) -> None:
     asked = [fnmatch.filter(own, task) for task in tasks]
     if not all(asked):
         return  # what others read is not known here
-    from drsow_plugin.harness.data import METADATA
+    from drsow_plugin.harness.benchmarks import metadata_names
 
-    known = {n for names in asked for task in names for n in METADATA[task.split("_")[0]]}
+    known = {n for names in asked for task in names for n in metadata_names(task)}
     for name in named:
         if not known:
             raise ConfigError(

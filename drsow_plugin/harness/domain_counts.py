@@ -9,7 +9,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from drsow_plugin.harness.benchmarks.rewardbench import NO_ROWS
+from drsow_plugin.harness.benchmarks.loading import NO_ROWS
 from drsow_plugin.harness.context import PreferenceInstance
 from drsow_plugin.records import NO_DOMAIN, Reward
 

@@ -9,8 +9,8 @@ from lm_eval.api.instance import Instance
 
 from drsow_plugin.config.routing import KNOWN, RoutingConfig
 from drsow_plugin.errors import ConfigError, DataError
+from drsow_plugin.harness.benchmarks.loading import DOMAINS
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
-from drsow_plugin.harness.data import DOMAINS
 
 
 def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[str | None]:
@@ -31,7 +31,7 @@ def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[
                 f"{document.get(field, 'no such field')!r:.80}. Name another one with "
                 "domain_column=…, or use another router than column."
             )
-        known.append(domain if needed or domain in DOMAINS.values() else None)
+        known.append(domain if needed or domain in DOMAINS else None)
     return known
 
 

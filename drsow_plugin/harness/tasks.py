@@ -8,46 +8,34 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from drsow_plugin.harness.benchmarks.rewardbench import (
-    NO_ROWS,
-    WEIGHTS,
-    Partial,
-    is_complete,
-    section_score,
-)
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
-from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
+from drsow_plugin.harness.metrics import mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import as_messages, is_prefill, join_system
 
 logger = logging.getLogger(__name__)
 
 
-def _metric(
+def metric(
     name: str, aggregation: str | Callable[..., object], *, higher_is_better: bool = True
 ) -> dict[str, Any]:
-    return {
-        "metric": name,
-        "aggregation": aggregation,
-        "higher_is_better": higher_is_better,
-    }
+    """Return an entry of ``metric_list`` for a value that ``process_results`` gives."""
+    return {"metric": name, "aggregation": aggregation, "higher_is_better": higher_is_better}
 
 
 PREFERENCE_METRICS = [
-    _metric("acc", "mean"),
-    _metric("acc_tie_half", "mean"),
-    _metric("acc_longer", "mean"),
-    _metric("margin", mean_margin),
-    _metric("ties", sum, higher_is_better=False),
-    _metric("overflow", sum, higher_is_better=False),
+    metric("acc", "mean"),
+    metric("acc_tie_half", "mean"),
+    metric("acc_longer", "mean"),
+    metric("margin", mean_margin),
+    metric("ties", sum, higher_is_better=False),
+    metric("overflow", sum, higher_is_better=False),
 ]
 
 
@@ -113,96 +101,3 @@ class PreferenceTask(ConfigurableTask):
             )
             for index, name in enumerate(("chosen", "rejected"))
         ]
-
-
-class RewardBenchTask(PreferenceTask):
-    """One section of RewardBench."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        """Add the section's score and its subsets' accuracies to the metrics of the pairs.
-
-        Args:
-            config: The task file; ``dataset_kwargs`` names the ``section``.
-        """
-        self._section: str = config["dataset_kwargs"]["section"]
-        subsets = WEIGHTS[self._section]
-        of_subsets = [
-            _metric(f"{subset}/{acc}", mean_where_given)
-            for subset in subsets
-            for acc in ("acc", "acc_tie_half", "acc_longer")
-        ]
-        of_section = [
-            _metric(name, partial(section_score, self._section))
-            for name in ("score", "score_tie_half", "score_longer")
-        ]
-        counts = [
-            _metric(
-                "subsets_missing",
-                partial(count_missing, frozenset(subsets)),
-                higher_is_better=False,
-            )
-        ]
-        config = {
-            **config,
-            "metric_list": [*PREFERENCE_METRICS, *of_section, *counts, *of_subsets],
-            "process_results": partial(rewardbench_metrics, tuple(subsets)),
-        }
-        super().__init__(config)
-        present = [subset for subset in self.eval_docs["subset"] if subset != NO_ROWS]
-        self._subsets_here = frozenset(present)
-        if not is_complete(self._section, present):
-            logger.warning(
-                "RewardBench section %s is partial (%d rows; without %s): its score is not "
-                "given, its subsets' accuracies are.",
-                self._section,
-                len(present),
-                ", ".join(sorted(set(subsets) - set(present))) or "no whole subset",
-            )
-
-    def process_results(self, doc: dict[str, Any], results: Any) -> Metrics:
-        """Return what one pair counts, without the subsets that the data does not have."""
-        metrics: Metrics = super().process_results(doc, results)
-        if not self._subsets_here:  # the row stands for a section without rows
-            return {
-                name: value
-                for name, value in metrics.items()
-                if name.startswith("score") or name == "subsets_missing"
-            }
-        return {
-            name: value
-            for name, value in metrics.items()
-            if "/" not in name or name.split("/")[0] in self._subsets_here
-        }
-
-
-def rewardbench_metrics(
-    subsets: Sequence[str], doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
-) -> Metrics:
-    """Return what one pair of RewardBench counts: for itself, its subset and its section.
-
-    Every pair returns every key, ``None`` for other subsets, as data-parallel runs require.
-    """
-    metrics = preference_metrics(doc, results)
-    accuracies = {name: metrics[name] for name in ("acc", "acc_tie_half", "acc_longer")}
-    own = doc["subset"]
-    return {
-        **metrics,
-        **{name.replace("acc", "score"): (own, win) for name, win in accuracies.items()},
-        "subsets_missing": own,
-        **{
-            f"{subset}/{name}": win if subset == own else None
-            for subset in subsets
-            for name, win in accuracies.items()
-        },
-    }
-
-
-def mean_where_given(values: Iterable[float | None]) -> float | Partial:
-    """Return the mean of the values that are not ``None``; if there is none, ``Partial``."""
-    given = [value for value in values if value is not None]
-    return math.fsum(given) / len(given) if given else Partial()
-
-
-def count_missing(subsets: frozenset[str], present: Iterable[str]) -> int:
-    """Return how many of a section's subsets have no row."""
-    return len(subsets - set(present))

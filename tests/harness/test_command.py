@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import time
 from argparse import Namespace
 from functools import partial
@@ -19,8 +20,9 @@ from lm_eval.tasks import TaskManager
 from drsow_plugin import ConfigError, DataError
 from drsow_plugin.cli import main
 from drsow_plugin.errors import HubError
+from drsow_plugin.harness import benchmarks
+from drsow_plugin.harness.benchmarks import metadata_names, preference
 from drsow_plugin.harness.command import in_plain_words, theirs_in_plain_words
-from drsow_plugin.harness.data import METADATA
 from drsow_plugin.harness.taskfiles import tasks_path
 
 
@@ -38,7 +40,9 @@ def refused(**arguments: Any) -> str:
 
 def test_every_task_says_which_metadata_it_reads() -> None:
     names = [file.stem for file in Path(tasks_path()).glob("*.yaml")]
-    assert {name.split("_")[0] for name in names} == set(METADATA) and len(names) == 12
+    modules = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
+    assert {name.split("_")[0] for name in names} == modules - {"loading"} and len(names) == 12
+    assert all(metadata_names(name) <= preference.METADATA for name in names)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_every_task_says_which_metadata_it_reads() -> None:
         (["rewardbench*"], {"prompt_column": "x"}, "Unknown name in --metadata 'prompt_column'"),
         (["llmbar", "llmbar_natural"], {"data": "x"}, "says nothing to llmbar, llmbar_natural"),
         (["llmbar", "preference"], {"data": "x"}, ""),
-        (["preference"], dict.fromkeys(METADATA["preference"], "x"), ""),
+        (["preference"], dict.fromkeys(preference.METADATA, "x"), ""),
         (["preference", "niah_single_1"], {"max_seq_lengths": [4096]}, ""),
         (["hellaswag"], {"anything": 1}, ""),
     ],

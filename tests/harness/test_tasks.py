@@ -18,9 +18,9 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, make_table
 
 from drsow_plugin import DataError, DrSoW, DrSoWLM, tasks_path
+from drsow_plugin.harness.benchmarks import preference
 from drsow_plugin.harness.benchmarks.rewardbench import WEIGHTS, Partial, is_complete
 from drsow_plugin.harness.context import ChatContext
-from drsow_plugin.harness.data import preference
 
 LLMBAR = {
     "llmbar_natural": 100,
@@ -280,7 +280,7 @@ def test_reasoning_beside_a_response_is_said_and_tool_calls_are_refused(
         row = {"prompt": "q", "chosen": turns, "rejected": [{**turns[0], "content": "b"}]}
         path = tmp_path / "data.jsonl"
         path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        return preference(data=str(path))["test"]
+        return preference.load(data=str(path))["test"]
 
     assert load()["chosen"] == ["a"] and not caplog.messages
     assert load(reasoning_content="Hm.")["chosen"] == ["a"]

@@ -1,0 +1,144 @@
+"""What benchmarks share: preference data from a file, a folder or the Hub, as rows of one shape."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import datasets
+
+from drsow_plugin.config.pair import OPTIONS
+from drsow_plugin.data.loading import load_data
+from drsow_plugin.errors import DataError, unknown_name
+from drsow_plugin.prompts import as_preference, unscored
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("prompt", "chosen", "rejected")
+DOMAINS = ("chat", "safety", "reasoning")
+"""The domains that prompts of benchmarks are labelled with; a router is compared with them."""
+
+NO_ROWS = "(no rows)"
+"""The subset of the row that stands for a task without rows; it counts for nothing."""
+
+_OF_DATA = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
+SOURCE = frozenset(("data", *_OF_DATA))
+"""The names in ``--metadata`` that say where data comes from."""
+
+Splits = dict[str, datasets.Dataset]
+
+
+def load_rows(data: str, metadata: Mapping[str, Any], valid: Collection[str]) -> datasets.Dataset:
+    """Load a file, a saved data set or a Hub data set as one split.
+
+    Args:
+        data: Where the data is.
+        metadata: All that lm-eval passes on.
+        valid: The names in it that say something to this benchmark.
+
+    Raises:
+        DataError: It cannot be read or has several splits, or a name in ``metadata`` looks like
+            one of ours and is not.
+    """
+    loaded = load_data([data], **_named_source(metadata, valid))
+    if isinstance(loaded, datasets.DatasetDict):
+        raise DataError(
+            f"{data} has the splits {', '.join(sorted(loaded))}; name one with "
+            "--metadata data_split=NAME."
+        )
+    return loaded
+
+
+def _named_source(metadata: Mapping[str, Any], valid: Collection[str]) -> dict[str, Any]:
+    """Return what the user said of the data set, out of all that lm-eval passes on.
+
+    That holds the model's arguments too, so that only what is near to one of our names, and of
+    none of theirs, is known to be a mistake. The command line is checked before; see
+    :mod:`~drsow_plugin.harness.command`.
+    """
+    theirs = {*OPTIONS, "data_sha256"}
+    for name in metadata:
+        ours = name.startswith("data_") or name.endswith("_column")
+        near = difflib.get_close_matches(name, valid, n=1, cutoff=0.8)
+        if name not in valid and name not in theirs and (ours or near):
+            raise DataError(unknown_name("name in --metadata", name, valid))
+    return {_OF_DATA[k]: str(v) for k, v in metadata.items() if k in _OF_DATA and v is not None}
+
+
+def require_columns(data: datasets.Dataset, columns: Sequence[str], name: str) -> None:
+    """Check that a data set has these columns.
+
+    Raises:
+        DataError: One is missing.
+    """
+    missing = [column for column in columns if column not in data.column_names]
+    if missing:
+        raise DataError(
+            f"{name} has no column {', '.join(map(repr, missing))}; it has "
+            f"{', '.join(map(repr, data.column_names))}. Name the columns with --metadata "
+            "prompt_column=… chosen_column=… rejected_column=…."
+        )
+
+
+def normalised(
+    data: datasets.Dataset,
+    name: str,
+    columns: Mapping[str, str] | None = None,
+    domain: str | None = None,
+) -> datasets.Dataset:
+    """Return rows of prompt (messages), chosen and rejected (texts), subset, id and domain.
+
+    Args:
+        data: Pairs in any shape that TRL defines.
+        name: What errors and warnings call the data.
+        columns: The names of the columns in the data, where they are others.
+        domain: The label of every prompt; else that of the data.
+
+    Raises:
+        DataError: A row is no pair.
+    """
+    names = {column: (columns or {}).get(column, column) for column in (*COLUMNS, "domain")}
+    kept = {"subset": "subset", "id": "id", "domain": names["domain"]}
+    kept = {ours: theirs for ours, theirs in kept.items() if theirs in data.column_names}
+
+    def one(row: dict[str, Any], index: int) -> dict[str, Any]:
+        values = {column: row[names[column]] for column in COLUMNS if names[column] in row}
+        preference = as_preference(values, f"{name}, row {index}")
+        return {
+            "prompt": [dict(message) for message in preference.prompt],
+            "chosen": preference.chosen,
+            "rejected": preference.rejected,
+            **{ours: row[theirs] for ours, theirs in kept.items()},
+            **({"domain": domain} if domain else {}),
+        }
+
+    rows = [one(row, index) for index, row in enumerate(data)]
+    _warn_of_unscored(data, name, [names["chosen"], names["rejected"]])
+    return datasets.Dataset.from_list(rows)
+
+
+def placeholder() -> datasets.Dataset:
+    """Return a row that counts for nothing, for each process of a data-parallel launch.
+
+    lm-eval cannot run a group with an empty task.
+    """
+    row = {
+        "prompt": [{"role": "user", "content": NO_ROWS}],
+        "chosen": NO_ROWS,
+        "rejected": NO_ROWS,
+        "subset": NO_ROWS,
+        "id": -1,
+        "domain": None,
+    }
+    return datasets.Dataset.from_list([row] * int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def _warn_of_unscored(data: datasets.Dataset, name: str, responses: list[str]) -> None:
+    """Say what of the responses is not scored."""
+    notes = [[note for side in responses for note in unscored(row[side])] for row in data]
+    found = [note for of_row in notes for note in of_row]
+    if found:
+        logger.warning("%s: in %d of %d rows %s", name, sum(map(bool, notes)), len(data), found[0])
