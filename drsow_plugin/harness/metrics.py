@@ -44,26 +44,26 @@ def _win(difference: float) -> float:
     return 0.5 if difference == 0 else float(difference > 0)
 
 
-@register_aggregation("mean_margin")
+@register_aggregation("drsow_mean_margin")
 def mean_margin(margins: Iterable[float]) -> float:
     """Return the mean over the pairs that have a margin, in nats; NaN if none has."""
     finite = [value for value in margins if not math.isnan(value)]
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-@register_metric(metric="acc_tie_half", higher_is_better=True, aggregation="mean")
+@register_metric(metric="drsow_acc_tie_half", higher_is_better=True, aggregation="mean")
 def acc_tie_half(values: T) -> T:
     """Pass on the share of pairs won, a tie counting half; see :func:`preference_metrics`."""
     return values
 
 
-@register_metric(metric="acc_longer", higher_is_better=True, aggregation="mean")
+@register_metric(metric="drsow_acc_longer", higher_is_better=True, aggregation="mean")
 def acc_longer(values: T) -> T:
     """Pass on the length-only baseline; see :func:`preference_metrics`."""
     return values
 
 
-@register_metric(metric="margin", higher_is_better=True, aggregation="mean_margin")
+@register_metric(metric="drsow_margin", higher_is_better=True, aggregation="drsow_mean_margin")
 def margin(values: T) -> T:
     """Pass on the margin, in nats; see :func:`preference_metrics`."""
     return values

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean, mean_stderr
 from lm_eval.api.task import ConfigurableTask
 
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
@@ -87,10 +88,26 @@ class PreferenceTask(ConfigurableTask):
             return chat_template(messages, add_generation_prompt=not is_prefill(messages))
         return ChatContext(context_text(messages), messages)
 
+    def aggregate(self, bootstrap_iters: int | None = None) -> tuple[dict[str, Any], int]:
+        """Return the metrics over all pairs, as lm-eval after 0.4.13 asks for them.
+
+        It would draw resamples for the standard error of all but means, which takes minutes for
+        RewardBench's many metrics. As in 0.4.13, only means have one.
+        """
+        metrics, number = super().aggregate(bootstrap_iters=0)
+        for scorer in self.scorers if bootstrap_iters else ():
+            for name in (m.name for m in scorer.metrics if m.aggregation is mean):
+                values = [doc[name] for doc in scorer.reduced_docs.values() if name in doc]
+                if len(values) > 1:
+                    metrics[f"{name}_stderr,{scorer.name}"] = mean_stderr(values)
+        return metrics, number
+
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """Return the two requests of a pair, the chosen response first."""
         kwargs.pop("apply_chat_template", None)
         kwargs.pop("chat_template", None)
+        if "metadata" not in kwargs:  # lm-eval after 0.4.13 gives doc_id alone
+            kwargs["task_name"] = self.config.task
         return [
             PreferenceInstance(
                 request_type="loglikelihood",

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from helpers.harness import run
+from helpers.harness import metadata_argument, run
 
 from drsow_plugin import DrSoWLM
 
@@ -63,7 +63,7 @@ def drsow(python: Path | str, *arguments: str, cwd: Path | None = None) -> tuple
 def lm_eval_args(strong: str, weak: str, data: Path, output: Path) -> list[str]:
     return [
         *("--model", "drsow", "--model_args", f"strong={strong},weak={weak},weak_template=none"),
-        *("--tasks", "preference", "--metadata", f"data={data}"),
+        *("--tasks", "preference", "--metadata", metadata_argument(data)),
         *("--output_path", str(output), "--log_samples"),
     ]
 
@@ -124,10 +124,10 @@ def test_eval_takes_lm_evals_arguments(
 
 
 @pytest.mark.parametrize(
-    ("model_args", "metadata", "message"),
+    ("model_args", "message"),
     [
-        ("strong={s},weak={s}", "data={c}", "the same model in every option"),
-        ("strong={s},weak={w}", "data={c}", "has no column 'rejected'"),
+        ("strong={s},weak={s}", "the same model in every option"),
+        ("strong={s},weak={w}", "has no column 'rejected'"),
     ],
 )
 def test_mistakes_give_one_plain_error_and_a_status(
@@ -135,7 +135,6 @@ def test_mistakes_give_one_plain_error_and_a_status(
     strong: str,
     weak: str,
     model_args: str,
-    metadata: str,
     message: str,
 ) -> None:
     (tmp_path / "columns.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
@@ -143,7 +142,7 @@ def test_mistakes_give_one_plain_error_and_a_status(
     status, _, stderr = drsow(
         sys.executable,
         *("eval", "--model", "drsow", "--model_args", model_args.format(**names)),
-        *("--tasks", "preference", "--metadata", metadata.format(**names)),
+        *("--tasks", "preference", "--metadata", metadata_argument(names["c"])),
     )
     assert status != 0 and message in stderr
     assert "Traceback" not in stderr and "Loading weights" not in stderr

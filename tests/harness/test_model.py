@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.harness import run
-from lm_eval.api.instance import Instance
+from helpers.harness import request, run
 from lm_eval.api.model import LM, CacheHook, CachingLM
 from lm_eval.api.registry import get_model
 from lm_eval.models import MODEL_MAPPING
@@ -97,22 +96,22 @@ def test_truncated_prompts_are_counted(strong: str, weak: str, preference_file: 
 
 def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: str) -> None:
     lm = DrSoWLM(strong=strong, weak=weak, overflow="skip")
-    request = Instance("loglikelihood", {}, ("Q?", " yes"), 0, ("arc_easy", 0, 1))
+    asked = request("loglikelihood", ("Q?", " yes"), "arc_easy")
     with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .*overflow=skip"):
-        lm.loglikelihood([request])
+        lm.loglikelihood([asked])
     mean = DrSoWLM(strong=strong, weak=weak, reduction="mean", end_of_turn=False)
-    empty = Instance("loglikelihood", {}, ("Q?", ""), 0, ("arc_easy", 0, 1))
+    empty = request("loglikelihood", ("Q?", ""), "arc_easy")
     with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .* no tokens"):
         mean.loglikelihood([empty])
 
 
 def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
     lm = DrSoWLM(strong=strong, weak=weak)
-    request = Instance("generate_until", {}, ("Q?", {}), 0, ("gsm8k", 0, 1))
+    asked = request("generate_until", ("Q?", {}), "gsm8k")
     with pytest.raises(ConfigError, match="'gsm8k' asks for generated text"):
-        lm.generate_until([request])
+        lm.generate_until([asked])
     with pytest.raises(ConfigError, match="perplexity"):
-        lm.loglikelihood_rolling([request])
+        lm.loglikelihood_rolling([asked])
 
 
 def test_a_cache_serves_its_own_pair_and_nobody_else(
@@ -184,8 +183,7 @@ def test_prompts_that_a_cache_would_mix_up_are_refused(
         ChatContext("the same text", [{"role": role, "content": "x"}]) for role in ("user", "tool")
     ]
     requests = [
-        Instance("loglikelihood", {}, (context, "yes"), 0, ("t", i, 1))
-        for i, context in enumerate(contexts)
+        request("loglikelihood", (context, "yes"), "t", i) for i, context in enumerate(contexts)
     ]
     with pytest.raises(ConfigError, match="cannot tell two prompts apart"):
         lm.loglikelihood(requests)

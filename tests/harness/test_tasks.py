@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pytest
 from helpers import tiny
-from helpers.harness import Scorer, run
+from helpers.harness import NEXT, Scorer, run
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -165,7 +165,8 @@ def test_rewards_are_the_same_with_and_without_the_chat_template_flag(
     assert resps[0] != resps[2]
     expected = lm.drsow.score(["What is the capital of France?"] * 2, ["Paris.", "A dog."])
     for got, want in zip(resps[0][0], expected, strict=True):
-        assert got[0] == pytest.approx(want.reward, abs=1e-5)
+        reward, _ = got[0] if NEXT else got
+        assert reward == pytest.approx(want.reward, abs=1e-5)
 
 
 def test_another_model_reads_the_prompt_as_plain_text(preference_file: Path) -> None:
