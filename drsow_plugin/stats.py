@@ -45,6 +45,13 @@ class Share:
         """Note an undecided row that is no part of the share."""
         self._ties += 1
 
+    def update(self, other: Share) -> None:
+        """Add the rows that another share counted."""
+        self._number += other._number
+        self._ties += other._ties
+        self._sum += other._sum
+        self._squares += other._squares
+
     def proportion(self) -> Proportion | None:
         """Return the share so far; ``None`` without a row."""
         if not self._number:

@@ -26,7 +26,7 @@ from drsow_plugin.annotate.options import LABEL_OPTIONS
 from drsow_plugin.cli import main
 from drsow_plugin.config.keywords import PairOptions
 from drsow_plugin.config.model import SIDE_OPTIONS
-from drsow_plugin.harness.data import METADATA
+from drsow_plugin.harness.benchmarks.preference import METADATA
 from drsow_plugin.hashing import file_sha256
 from drsow_plugin.models import demo
 from drsow_plugin.publishing.publish import PublishOptions
@@ -157,7 +157,7 @@ def test_every_option_is_named() -> None:
 def test_every_option_that_is_named_exists() -> None:
     known = {"strong", "weak", *PairOptions.__annotations__, *LABEL_OPTIONS, *SIDE_OPTIONS}
     known |= {*PublishOptions.__annotations__, *inspect.signature(Annotator.run).parameters}
-    known |= {name for names in METADATA.values() for name in names}
+    known |= METADATA
     known |= {field.name for of in (Router, Domain) for field in fields(of)}
     for page, text in TEXT.items():
         for name in re.findall(r"`([a-z_]+)=", text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 import sys
 import tempfile
 import traceback
@@ -16,7 +17,8 @@ from drsow_plugin.errors import ConfigError, DrSoWError, unknown_name
 from drsow_plugin.harness.taskfiles import tasks_path
 from drsow_plugin.printable import printable
 
-_NOT_FOUND = "Tasks not found: "
+_UNKNOWN_TASKS = (r"Tasks not found: (.+)", r"Spec '(.+)' is not a registered .*")
+"""How lm-eval 0.4.13, and a later one, tell of names that they do not know."""
 
 
 def in_plain_words(execute: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
@@ -52,8 +54,9 @@ def theirs_in_plain_words() -> Iterator[None]:
         if frames[-1].partition(".")[0] != "lm_eval":
             raise
         said = _one_line(error)
-        if said.startswith(_NOT_FOUND):
-            raise ConfigError(_unknown_tasks(said.removeprefix(_NOT_FOUND).split(", "))) from error
+        for pattern in _UNKNOWN_TASKS:
+            if unknown := re.fullmatch(pattern, said):
+                raise ConfigError(_unknown_tasks(unknown[1].split(", "))) from error
         raise ConfigError(f"lm-eval: {said}") from error
 
 

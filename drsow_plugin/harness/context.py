@@ -19,15 +19,16 @@ class ChatContext(str):
     and renders them for each side.
 
     Attributes:
-        messages: The prompt.
+        messages: The prompt; what :func:`~drsow_plugin.prompts.as_messages` has checked is not
+            checked again.
     """
 
-    messages: list[Message]
+    messages: Sequence[Message]
 
     def __new__(cls, text: str, messages: Sequence[Message]) -> ChatContext:
         """Make a context that reads as ``text`` and stands for ``messages``."""
         context = super().__new__(cls, text)
-        context.messages = [*messages]
+        context.messages = messages
         return context
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's own)
@@ -16,10 +15,11 @@ from drsow_plugin.config.pair import parse_pair
 from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.harness.context import ChatContext
-from drsow_plugin.harness.domain_counts import DomainCounts
+from drsow_plugin.harness.counts import RunCounts
+from drsow_plugin.harness.processes import launched_state
 from drsow_plugin.harness.requests import (
     check_distinct,
-    known_domains,
+    domain_labels,
     only_scores,
     require_preference_tasks,
     row_limit,
@@ -33,15 +33,8 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import CacheHook
 
-_Tensor = TypeVar("_Tensor")
-
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-_SCORED, _WITHOUT_REWARD, _TRUNCATED = _COUNTED = (
-    "responses_scored",
-    "responses_without_reward",
-    "responses_with_truncated_prompt",
-)
 
 
 @register_model("drsow")
@@ -58,10 +51,10 @@ class DrSoWLM(LM):
         """Open a pair of models.
 
         Args:
-            batch_size: Most rows in a batch. ``auto``, and 1, which is lm-eval's default,
+            batch_size: Maximum of rows in a batch. ``auto``, and 1, which is lm-eval's default,
                 leave batching to the token budget (``batch_tokens``); rewards do not depend
                 on it.
-            max_batch_size: Most rows in a batch with ``auto``.
+            max_batch_size: Maximum of rows in a batch with ``auto``.
             device: Where both models go, as lm-eval gives it: ``cuda…`` gives way to the
                 CPU where torch sees no GPU, and to a process's own GPU in a data-parallel
                 launch. ``strong_device`` and ``weak_device`` are taken as they are.
@@ -71,15 +64,14 @@ class DrSoWLM(LM):
             ConfigError: An option or a model is wrong.
         """
         super().__init__()
-        self._state = _launched_state()
+        self._state = launched_state()
         if self._state is not None:
             self._rank, self._world_size = self._state.process_index, self._state.num_processes
         options = with_strong(options)
         options.setdefault("batch_size", row_limit(batch_size, max_batch_size))
         options["device"] = self._place(device)
         self.drsow = DrSoW.from_config(parse_pair(options))
-        self._counts: Counter[str] = Counter()
-        self._domains = DomainCounts()
+        self._counts = RunCounts()
 
     @classmethod
     def create_from_arg_string(
@@ -129,19 +121,16 @@ class DrSoWLM(LM):
             check_distinct(contexts)
         prompts = [c.messages if isinstance(c, ChatContext) else str(c) for c in contexts]
         responses = [request.args[1] for request in requests]
-        routed = self.drsow.config.routing.is_on
-        known = known_domains(requests, self.drsow.config.routing) if routed else None
-        rewards = self.drsow.score(prompts, responses, domains=known)
-        if known is not None:
-            follows = self.drsow.config.routing.router == COLUMN  # which would agree with itself
-            labels = [None] * len(known) if follows else known
-            self._domains.count(requests, rewards, labels)
+        routing = self.drsow.config.routing
+        labels = domain_labels(requests, routing) if routing.is_on else None
+        rewards = self.drsow.score(prompts, responses, domains=labels)
+        self._counts.count(rewards)
+        if labels is not None:
+            follows = routing.router == COLUMN  # which would agree with itself
+            self._counts.count_domains(
+                requests, rewards, [None] * len(labels) if follows else labels
+            )
         missing = [reward.reason for reward in rewards if reward.reward is None]
-        for reward in rewards:
-            self._counts.update(reward.notes)
-            self._counts[_SCORED] += 1
-            self._counts[_WITHOUT_REWARD] += reward.reward is None
-            self._counts[_TRUNCATED] += reward.strong_truncated + reward.weak_truncated > 0
         if missing:
             require_preference_tasks(requests, str(missing[0]))
             logger.warning(
@@ -204,22 +193,20 @@ class DrSoWLM(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes into ``results.json``: the pair, policies, versions."""
-        routed = self.drsow.config.routing.is_on
-        cached = {}
-        if self.cache_hook.dbdict is not None:
-            cached["note"] = "counts only what was not taken from --use_cache"
-        return {
-            "drsow": {
-                **self.drsow.describe(),
-                "fingerprint": self.drsow.fingerprint,
-                "devices": self.drsow.devices,
-                **{name: self._counts[name] for name in _COUNTED},
-                "notes": {k: n for k, n in self._counts.items() if k not in _COUNTED},
-                **({"domains": self._domains.describe() | cached} if routed else {}),
-            }
+        described = {
+            **self.drsow.describe(),
+            "fingerprint": self.drsow.fingerprint,
+            "devices": self.drsow.devices,
+            **self._counts.describe(),
         }
+        if self.drsow.config.routing.is_on:
+            described["domains"] = self._counts.describe_domains()
+            if self.cache_hook.dbdict is not None:
+                note = "counts only what was not taken from --use_cache"
+                described["domains"]["note"] = note
+        return {"drsow": described}
 
-    def all_gather(self, tensor: _Tensor) -> _Tensor:
+    def all_gather(self, tensor: T) -> T:
         """Return the tensors of all processes, joined."""
         if self._state is None:
             return tensor
@@ -227,45 +214,23 @@ class DrSoWLM(LM):
 
         return gather(tensor)  # type: ignore[no-any-return]
 
-    def gather_object(self, obj: Any, dst: int = 0) -> list[Any] | None:
+    def gather_object(self, obj: T, dst: int = 0) -> list[T] | None:
         """Return the objects of all processes on process ``dst``, else ``None``."""
         if self._state is None:
             return [obj]
         from accelerate.utils import gather_object
 
-        counts, self._counts = self._counts, Counter()
-        domains, self._domains = self._domains, DomainCounts()
-        gathered = gather_object([(obj, counts, domains)])
-        if self.rank != dst:
-            return None
-        for _, others, of_domains in gathered:
-            self._counts.update(others)
-            self._domains.update(of_domains)
-        return [theirs for theirs, _, _ in gathered]
+        gathered: list[T] = gather_object([obj])
+        return gathered if self.rank == dst else None
 
     def barrier(self) -> None:
-        """Wait for all processes."""
-        if self._state is not None:
-            self._state.wait_for_everyone()
+        """Wait for all processes; the first takes over what the others have counted.
 
-
-def _launched_state() -> Any:
-    """Return accelerate's state in a data-parallel launch, else ``None``.
-
-    Raises:
-        ConfigError: The processes do not find each other.
-    """
-    import os
-
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes < 2:
-        return None
-    from accelerate import PartialState
-
-    state = PartialState(cpu=not has_cuda())
-    if state.num_processes != processes:
-        raise ConfigError(
-            f"This is one of {processes} processes (WORLD_SIZE), of which accelerate sees "
-            f"{state.num_processes}. Start them with 'accelerate launch' or torchrun."
-        )
-    return state
+        lm-eval calls this when all have answered requests of a kind.
+        """
+        if self._state is None:
+            return
+        counts, self._counts = self._counts, RunCounts()
+        for theirs in self.gather_object(counts) or ():
+            self._counts.update(theirs)
+        self._state.wait_for_everyone()

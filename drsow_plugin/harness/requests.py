@@ -13,7 +13,7 @@ from drsow_plugin.harness.benchmarks.loading import DOMAINS
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance
 
 
-def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[str | None]:
+def domain_labels(requests: Sequence[Instance], routing: RoutingConfig) -> list[str | None]:
     """Return the domain that each document names, in its field ``domain_column``.
 
     Raises:
@@ -21,7 +21,7 @@ def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[
     """
     needed = routing.known_column is not None
     field = routing.known_column or KNOWN
-    known = []
+    labels: list[str | None] = []
     for request in requests:
         document = request.doc or {}
         domain = document.get(field)
@@ -31,8 +31,8 @@ def known_domains(requests: Sequence[Instance], routing: RoutingConfig) -> list[
                 f"{document.get(field, 'no such field')!r:.80}. Name another one with "
                 "domain_column=…, or use another router than column."
             )
-        known.append(domain if needed or domain in DOMAINS else None)
-    return known
+        labels.append(domain if needed or domain in DOMAINS else None)
+    return labels
 
 
 def require_preference_tasks(requests: Sequence[Instance], why: str) -> None:
@@ -91,7 +91,7 @@ def with_strong(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_limit(batch_size: int | str | None, max_batch_size: int | None) -> int | None:
-    """Return the most rows in a batch, out of lm-eval's two options; ``None`` is no limit."""
+    """Return the maximum of rows in a batch, out of lm-eval's two options; ``None`` is no limit."""
     text = str(batch_size or "auto")
     if text.startswith("auto") or text == "1":
         return max_batch_size

@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
 from drsow_plugin.harness.metrics import mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.prompts import as_messages, is_prefill, join_system
+from drsow_plugin.prompts import Messages, as_messages, is_prefill, join_system
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,8 @@ class PreferenceTask(ConfigurableTask):
         gen_prefix: str | None = None,
     ) -> str:
         """Return the prompt: rendered by the model's template, or as plain text."""
-        messages = join_system(as_messages(doc["prompt"], "this row"), system_instruction)
+        checked = as_messages(doc["prompt"], "this row")
+        messages = Messages(join_system(checked, system_instruction))
         if apply_chat_template and chat_template is not None:
             return chat_template(messages, add_generation_prompt=not is_prefill(messages))
         return ChatContext(context_text(messages), messages)
