@@ -36,7 +36,8 @@ import torch
 from drsow_plugin import Annotator, Route, RouterInput
 from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.config.routing import RoutingConfig
-from drsow_plugin.models.language_model import Batching, Shared
+from drsow_plugin.models.pool import ModelPool
+from drsow_plugin.records import Batching
 from drsow_plugin.routing.router_model import RouterModel
 from drsow_plugin.routing.routing import Routing
 
@@ -125,7 +126,7 @@ def read_left_out(given: argparse.Namespace) -> dict[str, Source]:
 
 def route(router: str, prompts: Sequence[str]) -> list[Route]:
     """Send prompts to domains."""
-    model = RouterModel(ModelConfig("demo"), Shared(), Batching())
+    model = RouterModel(ModelConfig("demo"), ModelPool(), Batching())
     routing = Routing(RoutingConfig(router=router), model.logprobs)
     return routing.route([RouterInput([{"role": "user", "content": text}]) for text in prompts])
 

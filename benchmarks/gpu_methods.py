@@ -15,6 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers import tiny
 from peers import harness_logprobs, trl_logprobs, trl_trainer
+from workloads import totals
 
 from drsow_plugin.engines.local.engine import LocalEngine
 from drsow_plugin.engines.local.network import Network
@@ -92,7 +93,7 @@ def engine_of(model: Any) -> Any:
 def ours(model: Any) -> Score:
     """Return this package's scoring."""
     engine = engine_of(model)
-    return lambda pairs: [logprob.total for logprob in engine.logprobs(pairs)]
+    return lambda pairs: totals(engine, pairs)
 
 
 def harness_hf(model: Any, batch: int | str = 8) -> Score:

@@ -14,7 +14,7 @@ import torch
 from measure import available_gb
 from pair import PEER_ROWS, NotRun, Scored, load_model, open_pair
 from rewardbench_peer import RewardBench
-from workloads import Row, tokenised
+from workloads import Row, tokenised, totals
 
 from drsow_plugin.records import TokenPair
 
@@ -23,9 +23,9 @@ class Ours:
     """drsow-plugin. Timed: tokenising, and the engine."""
 
     def __init__(self, dtype: str) -> None:
-        self._sides = list(open_pair(dtype)._sides.values())
+        self._sides = list(open_pair(dtype).models.values())
         for side in self._sides:
-            _ = side.engine
+            side.load()
 
     def prepare(self, rows: Sequence[Row]) -> Any:
         return rows
@@ -33,8 +33,8 @@ class Ours:
     def score(self, rows: Sequence[Row]) -> list[Scored]:
         found = []
         for side in self._sides:
-            pairs = tokenised(rows, side.tokenise_all)
-            found.append(Scored([logprob.total for logprob in side.engine.logprobs(pairs)]))
+            pairs = tokenised(rows, side.tokenize)
+            found.append(Scored(totals(side.engine, pairs)))
         return found
 
 
@@ -48,7 +48,7 @@ class HarnessHf:
     def __init__(self, dtype: str, batch: int | str = PEER_ROWS) -> None:
         from lm_eval.models.huggingface import HFLM
 
-        self._sides = list(open_pair(dtype)._sides.values())
+        self._sides = list(open_pair(dtype).models.values())
         self.lm = HFLM(load_model(dtype), tokenizer=self._sides[0].tokenizer, batch_size=batch)
 
     def prepare(self, rows: Sequence[Row]) -> Any:
@@ -56,7 +56,7 @@ class HarnessHf:
 
     def score(self, rows: Sequence[Row]) -> list[Scored]:
         return [
-            Scored(harness_logprobs(self.lm, tokenised(rows, side.tokenise_all)))
+            Scored(harness_logprobs(self.lm, tokenised(rows, side.tokenize)))
             for side in self._sides
         ]
 
@@ -82,7 +82,7 @@ class HarnessHfAuto(HarnessHf):
         self._bytes = 2 * getattr(torch, dtype).itemsize
 
     def prepare(self, rows: Sequence[Row]) -> Any:
-        pairs = tokenised(rows, self._sides[0].tokenise_all)
+        pairs = tokenised(rows, self._sides[0].tokenize)
         longest = max(map(len, pairs)) - 1
         needed = 64 * longest * self.lm.model.config.vocab_size * self._bytes / 1024**3
         if needed > 0.8 * available_gb():
@@ -97,11 +97,11 @@ class Trl:
     """
 
     def __init__(self, dtype: str) -> None:
-        self._sides = list(open_pair(dtype)._sides.values())
+        self._sides = list(open_pair(dtype).models.values())
         self.trainer = trl_trainer(load_model(dtype), self._sides[0].tokenizer, on_cpu=True)
 
     def prepare(self, rows: Sequence[Row]) -> Any:
-        return [tokenised(rows, side.tokenise_all) for side in self._sides]
+        return [tokenised(rows, side.tokenize) for side in self._sides]
 
     def score(self, prepared: Sequence[Sequence[TokenPair]]) -> list[Scored]:
         return [Scored(trl_logprobs(self.trainer, pairs)) for pairs in prepared]

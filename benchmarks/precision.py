@@ -91,7 +91,7 @@ def rewards(models: Sequence[Any], sides: Sides, way: Way) -> tuple[list[float],
         clock = time.process_time if network.device.type == "cpu" else time.perf_counter
         with way.around():
             started = clock()
-            totals.append([logprob.total for logprob in engine.logprobs(pairs)])
+            totals.append(totals(engine, pairs))
             seconds += clock() - started
     return [strong - weak for strong, weak in zip(*totals, strict=True)], seconds
 
@@ -153,7 +153,7 @@ def main() -> None:
     if given.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda needs a GPU that torch sees.")
     rows = workload("w1", given.pairs)
-    sides = [tokenised(rows, side.tokenise_all) for side in open_pair("float32")._sides.values()]
+    sides = [tokenised(rows, side.tokenize) for side in open_pair("float32").models.values()]
     model = rounded(load_model("float32")).to(given.device)
     name = torch.cuda.get_device_name() if given.device == "cuda" else cpu_name()
     parts = [

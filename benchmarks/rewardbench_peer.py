@@ -29,7 +29,7 @@ class RewardBench:
     def __init__(self, dtype: str) -> None:
         from accelerate import Accelerator
 
-        self._sides = list(open_pair(dtype)._sides.values())
+        self._sides = list(open_pair(dtype).models.values())
         self._tokenizer = self._sides[0].tokenizer
         inference = import_rewardbench().DPOInference
         self._dpo = inference(
@@ -41,7 +41,7 @@ class RewardBench:
         decode = self._tokenizer.decode
         found = []
         for side in self._sides:
-            pairs = tokenised(rows, side.tokenise_all)
+            pairs = tokenised(rows, side.tokenize)
             texts = [decode(pair.prompt_ids + pair.response_ids) for pair in pairs]
             found.append(
                 [

@@ -61,11 +61,11 @@ class Job:
 
 def jobs_of(given: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     """Return what is to be done; slow methods get jobs of their own where their rows are fewer."""
-    sides = list(open_pair("float32")._sides.values())
+    sides = list(open_pair("float32").models.values())
     found = []
 
     def add(name: str, rows: list[Row], who: list[str], rounds: int) -> None:
-        pairs = [tokenised(rows, side.tokenise_all) for side in sides]
+        pairs = [tokenised(rows, side.tokenize) for side in sides]
         found.append(Job(name, rows, who, rounds, pairs))
 
     few = {"hf-auto": given.auto_pairs, "trl": given.peer_pairs, "rewardbench": given.peer_pairs}

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drsow_plugin.engines import Engine
+from drsow_plugin.engines.results import logprobs_of
+from drsow_plugin.models.language_model import ModelRow
 from drsow_plugin.records import TokenPair
 
 Row = tuple[list[dict[str, str]], str]
@@ -107,16 +110,24 @@ def _user(row: dict[str, str]) -> dict[str, str]:
     return {"role": "user", "content": row["prompt"]}
 
 
-Tokenise = Callable[[list[tuple[list[dict[str, str]], str, str]]], list[Any]]
+Tokenize = Callable[[list[ModelRow]], list[Any]]
 
 
-def tokenised(rows: Iterable[Row], tokenise: Tokenise) -> list[TokenPair]:
-    """Return rows as token ids, by ``Side.tokenise_all`` of one side of a pair."""
-    pairs = tokenise([(messages, text, f"row {n}") for n, (messages, text) in enumerate(rows)])
+def tokenised(rows: Iterable[Row], tokenize: Tokenize) -> list[TokenPair]:
+    """Return rows as token ids, by :meth:`LanguageModel.tokenize` of one side of a pair."""
+    pairs = tokenize(
+        [ModelRow(messages, text, f"row {n}") for n, (messages, text) in enumerate(rows)]
+    )
     for pair in pairs:
         if isinstance(pair, Exception):
             raise pair
     return pairs
+
+
+def totals(engine: Engine, pairs: list[TokenPair]) -> list[float]:
+    """Return the log-prob of each pair, in nats, in order."""
+    found = dict(logprobs_of(engine, pairs))
+    return [found[index].total for index in range(len(pairs))]
 
 
 @dataclass(frozen=True)

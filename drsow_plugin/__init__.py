@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.report import Report as Report
     from drsow_plugin.config.model import ModelConfig as ModelConfig
     from drsow_plugin.config.pair import PairConfig as PairConfig
+    from drsow_plugin.engines import Engine as Engine
+    from drsow_plugin.engines.fake import FakeEngine as FakeEngine
     from drsow_plugin.errors import ConfigError as ConfigError
     from drsow_plugin.errors import DataError as DataError
     from drsow_plugin.errors import DrSoWError as DrSoWError
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import StorageError as StorageError
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
     from drsow_plugin.harness.taskfiles import tasks_path as tasks_path
+    from drsow_plugin.models.language_model import LanguageModel as LanguageModel
     from drsow_plugin.publishing.publish import publish as publish
+    from drsow_plugin.records import LogProb as LogProb
+    from drsow_plugin.records import Problem as Problem
     from drsow_plugin.records import Reward as Reward
     from drsow_plugin.records import Route as Route
     from drsow_plugin.records import Scoring as Scoring
+    from drsow_plugin.records import TokenPair as TokenPair
     from drsow_plugin.routing.domains import Domain as Domain
     from drsow_plugin.routing.hookspecs import Router as Router
     from drsow_plugin.routing.hookspecs import RouterContext as RouterContext
@@ -39,10 +45,15 @@ _HOMES = {
     "DrSoW": "scoring.drsow",
     "DrSoWError": "errors",
     "DrSoWLM": "harness.model",
+    "Engine": "engines",
     "EngineError": "errors",
+    "FakeEngine": "engines.fake",
+    "LanguageModel": "models.language_model",
+    "LogProb": "records",
     "ModelConfig": "config.model",
     "PairConfig": "config.pair",
     "PluginError": "errors",
+    "Problem": "records",
     "Report": "annotate.report",
     "Reward": "records",
     "Route": "records",
@@ -51,6 +62,7 @@ _HOMES = {
     "RouterInput": "routing.hookspecs",
     "Scoring": "records",
     "StorageError": "errors",
+    "TokenPair": "records",
     "hookimpl": "routing.hookspecs",
     "publish": "publishing.publish",
     "tasks_path": "harness.taskfiles",

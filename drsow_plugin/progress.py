@@ -35,18 +35,18 @@ def told(text: str) -> Iterator[None]:
 
 @contextmanager
 def token_progress(
-    progress: Callable[[int, int], object] | None, total: int, name: str = "drsow"
+    progress: Callable[[int, int], object] | None, total: int | None, name: str = "drsow"
 ) -> Iterator[Callable[[int], object]]:
     """Yield what to call with the number of tokens just scored.
 
     Args:
         progress: Given those and the total; ``None`` shows a bar on stderr, once the work has
             taken a few seconds.
-        total: Tokens of the whole work.
+        total: Tokens of the whole work; ``None`` if that is not known.
         name: What stands before the bar.
     """
     if progress is not None:
-        yield lambda tokens: progress(tokens, total)
+        yield lambda tokens: progress(tokens, total or 0)
         return
     from tqdm.auto import tqdm
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from drsow_plugin.errors import DataError, OverflowLengthError
 from drsow_plugin.option import documented, option
 
 Reduction = Literal["sum", "mean"]
@@ -14,17 +16,56 @@ Overflow = Literal["error", "skip", "truncate_prompt"]
 ControlPolicy = Literal["text", "parse", "error"]
 SideName = Literal["strong", "weak"]
 SIDES: tuple[SideName, SideName] = ("strong", "weak")
+OnError = Literal["raise", "null"]
 DomainParts = Literal["none", "instruction", "examples", "both"]
 DomainSide = Literal["both", "strong"]
 
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """What templates that ask for the date are told: what those of Llama 3 name without a clock."""
 
-TOO_LONG = "too long"
-BAD_ROW = "bad row"
-NOT_FINITE = "not finite"
-OUT_OF_MEMORY = "out of memory"
-"""What the reason for a missing reward begins with, before a colon."""
+ProblemKind = Literal["too long", "bad row", "not finite", "out of memory"]
+TOO_LONG: ProblemKind = "too long"
+BAD_ROW: ProblemKind = "bad row"
+NOT_FINITE: ProblemKind = "not finite"
+OUT_OF_MEMORY: ProblemKind = "out of memory"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row has no log-prob, or no reward; it reads ``kind: model: detail``.
+
+    Attributes:
+        kind: One of a few, by which rows are counted and finished work is kept or not.
+        detail: What exactly is wrong, and what to do.
+        model: The model that it is a problem of, such as ``strong``, if it is one's alone.
+    """
+
+    kind: str
+    detail: str
+    model: str | None = None
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.kind, self.model, self.detail)))
+
+    @classmethod
+    def of(cls, error: DataError, where: str) -> Problem:
+        """Return what an error says of a row, which it calls ``where``."""
+        kind = TOO_LONG if isinstance(error, OverflowLengthError) else BAD_ROW
+        return cls(kind, str(error).removeprefix(where).lstrip(":, "))
+
+    @classmethod
+    def parse(cls, text: str | None) -> tuple[Problem, ...]:
+        """Return the problems that were written down as a text, joined by semicolons."""
+        problems = []
+        for part in _BETWEEN.split(text or ""):
+            kind, _, detail = part.partition(": ")
+            model, _, rest = detail.partition(": ")
+            if part:
+                problems.append(cls(kind, rest, model) if model in SIDES else cls(kind, detail))
+        return tuple(problems)
+
+
+_BETWEEN = re.compile(f"; (?=(?:{'|'.join(get_args(ProblemKind))}): )")
 
 Message = Mapping[str, Any]
 """One turn: ``{"role": ..., "content": ...}`` and whatever else the template reads."""
@@ -74,6 +115,14 @@ class Scoring:
     )
 
 
+@dataclass(frozen=True)
+class Batching:
+    """Maximum of tokens and of rows in a batch; ``None`` fits the device, or is no limit."""
+
+    tokens: int | None = None
+    rows: int | None = None
+
+
 NO_DOMAIN = "(none)"
 """What prompts that were sent to no domain are counted under."""
 
@@ -101,14 +150,14 @@ class TokenPair:
         prompt_ids: What the model is conditioned on; never empty.
         response_ids: The tokens that are scored; may be empty.
         truncated: How many prompt tokens were cut from the left.
-        reason: Why the row cannot be scored, or ``None``.
+        problem: Why the row cannot be scored, or ``None``.
         notes: What was unusual about this row, for the result.
     """
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     truncated: int = 0
-    reason: str | None = None
+    problem: Problem | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -122,15 +171,14 @@ class LogProb:
     Attributes:
         total: Sum over the response tokens of ln p, in nats, at most 0.
         num_tokens: How many tokens were scored.
-        token_logprobs: ln p of each response token, in nats, where that was asked for.
-        failure: Why there is no log-prob (``total`` is NaN then), or ``None``; it begins with
-            ``not finite:`` or ``out of memory:``.
+        token_logprobs: ln p of each response token, in nats; ``None`` where there is no log-prob.
+        problem: Why there is none (``total`` is NaN then), or ``None``.
     """
 
     total: float
     num_tokens: int
     token_logprobs: tuple[float, ...] | None = None
-    failure: str | None = None
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -146,8 +194,7 @@ class Reward:
         weak_tokens: Tokens of the response for the weak model.
         strong_truncated: Prompt tokens cut from the left on the strong side.
         weak_truncated: Prompt tokens cut from the left on the weak side.
-        reason: Why ``reward`` is ``None``, or ``None``. It begins with ``too long:``,
-            ``bad row:``, ``not finite:`` or ``out of memory:``.
+        problems: Why ``reward`` is ``None``; none where it is not.
         notes: What was unusual, such as a system message merged into the first user turn.
         scoring: The policies in force.
         strong_token_logprobs: ln p of each response token under the strong model, in nats,
@@ -164,13 +211,21 @@ class Reward:
     weak_tokens: int
     strong_truncated: int = 0
     weak_truncated: int = 0
-    reason: str | None = None
+    problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     scoring: Scoring = field(default_factory=Scoring)
     strong_token_logprobs: tuple[float, ...] | None = None
     weak_token_logprobs: tuple[float, ...] | None = None
     domain: str | None = None
     domain_confidence: float | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why ``reward`` is ``None``, or ``None``.
+
+        It begins with ``too long:``, ``bad row:``, ``not finite:`` or ``out of memory:``.
+        """
+        return "; ".join(map(str, self.problems)) or None
 
     def __repr__(self) -> str:
         always = ("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens")

@@ -10,7 +10,7 @@ from drsow_plugin.config.options import given_options, options_of, parse_options
 from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.option import Values, documented, option
-from drsow_plugin.scoring.rows import OnError
+from drsow_plugin.records import OnError
 
 Kind = Literal["pairs", "candidates", "single"]
 Select = Literal["best_vs_random", "best_vs_worst", "best_vs_median"]

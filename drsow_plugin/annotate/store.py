@@ -20,7 +20,7 @@ from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
 from drsow_plugin.errors import DataError, StorageError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.printable import json_line
-from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Reward, Scoring
+from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Problem, Reward, Scoring
 from drsow_plugin.redaction import without_tokens
 from drsow_plugin.scoring.reward import reward as difference
 
@@ -196,7 +196,8 @@ def _reward(row: dict[str, Any], scoring: Scoring) -> Reward:
         )
     if not fits:
         raise DataError("a reward is not strong - weak")
-    return Reward(**row, scoring=scoring)
+    problems = Problem.parse(row.pop("reason"))
+    return Reward(**row, problems=problems, scoring=scoring)
 
 
 def _logprob(row: Mapping[str, Any], side: str) -> LogProb:

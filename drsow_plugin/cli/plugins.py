@@ -17,7 +17,7 @@ from drsow_plugin.config.routing import ROUTER_OPTIONS, SHARED, parse_routing
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.printable import json_line, printable
 from drsow_plugin.prompts import as_messages, as_preference
-from drsow_plugin.records import NO_DOMAIN, Route
+from drsow_plugin.records import NO_DOMAIN, Batching, Route
 
 if TYPE_CHECKING:
     from drsow_plugin.routing.hookspecs import RouterInput
@@ -114,8 +114,7 @@ def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
 
 
 def _open(options: dict[str, Any]) -> Routing:
-    from drsow_plugin.models.language_model import Batching
-    from drsow_plugin.models.pool import Shared
+    from drsow_plugin.models.pool import ModelPool
     from drsow_plugin.routing.opening import open_routing
 
     config = parse_routing(options)
@@ -125,7 +124,7 @@ def _open(options: dict[str, Any]) -> Routing:
         raise ConfigError("router_model=weak: there is no pair here. Name the model.")
     strong = options.get("strong")
     pair = {"strong": parse_model("router", strong, options, SHARED)} if strong else {}
-    return open_routing(config, pair, Shared(), Batching())
+    return open_routing(config, pair, ModelPool(), Batching())
 
 
 def _read(lines: Iterable[bytes], routing: Routing) -> list[RouterInput]:

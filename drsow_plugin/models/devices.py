@@ -54,8 +54,10 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def torch_version() -> str:
-    """Return the version of torch, which unlike its metadata names the build."""
-    import torch
-
+def torch_version() -> str | None:
+    """Return the version of torch, which unlike its metadata names the build; ``None`` without."""
+    try:
+        import torch
+    except ImportError:
+        return None
     return torch.__version__

@@ -1,238 +1,153 @@
-"""What a model is: the files that it is read from, and whether they are still the same."""
+"""What a model is, as one value."""
 
 from __future__ import annotations
 
-import hashlib
+import datetime
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.errors import ConfigError, EngineError
-from drsow_plugin.hashing import Stamp, file_sha256, text_sha256
-from drsow_plugin.models.adapters import as_bytes, checksums, tensors_of
+from drsow_plugin.config.model import SIDE_OPTIONS, ModelConfig
+from drsow_plugin.hashing import text_sha256
+from drsow_plugin.models.contents import Contents
 from drsow_plugin.models.sources import Source
+from drsow_plugin.records import Scoring
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_HASHED = {".safetensors", ".bin", ".gguf", ".json", ".model", ".txt", ".jinja", ".py"}
+    from transformers import PreTrainedTokenizerBase
 
 
-class Files:
-    """The files of a model or an adapter, as they were when this was made.
+@dataclass(frozen=True)
+class ModelIdentity:
+    """All that decides the log-probs of a model, and where it comes from.
 
-    Make it before anything is read from them; what is read later is of the same files if
-    :meth:`check` finds nothing.
-    """
-
-    def __init__(self, label: str, folder: Path, file: str | None = None) -> None:
-        """Look at the files; nothing is read but what an index says.
-
-        Args:
-            label: What they are, as the option that named them.
-            folder: Where they lie.
-            file: The only one that counts, such as a GGUF file; ``None`` is all that a loader
-                may read, in other folders too where an index names them.
-        """
-        self._label, self._folder, self._file = label, folder, file
-        self._stamps = self._look()
-        self._sha256: dict[str, str] | None = None
-
-    def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of each file, by its name.
-
-        Raises:
-            EngineError: A file was changed.
-        """
-        if self._sha256 is None:
-            hashes = {name: self._hash(name) for name in self._stamps}
-            self.check()
-            self._sha256 = hashes
-        return self._sha256
-
-    def check(self) -> None:
-        """Check that no file was changed; sizes and times decide, hashes where these cannot.
-
-        A hash is taken again where the file had only just been written when it was first
-        looked at, so that its time may hide a change, and where nothing but its attributes
-        or its inode changed.
-
-        Raises:
-            EngineError: One was changed, removed or added.
-        """
-        now = self._look()
-        for name in sorted({*self._stamps, *now}):
-            before, after = self._stamps.get(name), now.get(name)
-            if before is None or after is None:
-                raise self._changed(name, "removed" if after is None else "added")
-            if before == after and before.is_settled:
-                continue
-            if (before.size, before.mtime_ns) != (after.size, after.mtime_ns):
-                raise self._changed(name, "changed")
-            known = None if self._sha256 is None else self._sha256[name]
-            if known is None and before == after:
-                continue
-            if known != self._hash(name):
-                raise self._changed(name, "changed")
-            self._stamps[name] = after
-
-    def _look(self) -> dict[str, Stamp]:
-        names = [self._file] if self._file else sorted({*self._top(), *self._indexed()})
-        stamps = {name: Stamp.of(self._folder / name) for name in names}
-        return {name: stamp for name, stamp in stamps.items() if stamp is not None}
-
-    def _top(self) -> Iterator[str]:
-        if self._folder.is_dir():
-            yield from (path.name for path in self._folder.iterdir() if path.suffix in _HASHED)
-
-    def _indexed(self) -> Iterator[str]:
-        """Yield the files that an index of weights names, wherever they lie."""
-        for index in self._folder.glob("*.index.json"):
-            try:
-                named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-                yield from {Path(name).as_posix() for name in named}
-            except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                continue  # no index of weights: a loader that reads it as one says so
-
-    def _hash(self, name: str) -> str:
-        try:
-            return file_sha256(self._folder / name)
-        except OSError as error:
-            raise self._changed(name, "removed, or made unreadable,") from error
-
-    def _changed(self, name: str, how: str) -> EngineError:
-        return EngineError(
-            f"{self._label}: {name} was {how} while the model was in use, so rewards would be of "
-            "another model than the one that was opened. None of this call are kept. Leave the "
-            "files as they are while a pair is open, and open it again."
-        )
-
-
-class Parameters:
-    """A model in memory as it was when it was first hashed.
-
-    That is its parameters, its buffers and its configuration. What else may decide its logits,
-    such as an attribute that a module took from the configuration or code, is not seen.
-    """
-
-    def __init__(self, label: str, model: PreTrainedModel) -> None:
-        """Remember the model.
-
-        Args:
-            label: What it is, as the option that gave it.
-            model: The model.
-        """
-        self._label, self._model = label, model
-        self._sha256: dict[str, str] | None = None
-        self._sums: list[tuple[int, int]] = []
-
-    def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of what is in memory, and of the configuration.
-
-        Raises:
-            ConfigError: Some of it is not in memory.
-            EngineError: It was changed meanwhile.
-        """
-        if self._sha256 is None:
-            tensors = {**self._model.state_dict(), **dict(self._model.named_buffers())}
-            digest = hashlib.sha256(type(self._model).__name__.encode())
-            self._sums = checksums(tensors_of(self._model))
-            for name, tensor in sorted(tensors.items()):
-                if not isinstance(tensor, torch.Tensor):
-                    continue  # of a layer's own, such as a format version
-                if tensor.device.type == "meta":
-                    raise ConfigError(
-                        f"{self._label}: {name} is not in memory, so what the model is cannot be "
-                        "told. Give the folder that it was loaded from."
-                    )
-                digest.update(f"{name} {tensor.dtype} {[*tensor.shape]} ".encode())
-                digest.update(as_bytes(tensor).cpu().numpy().data)
-            self._sha256 = {
-                "parameters": digest.hexdigest(),
-                "configuration": self._configuration(),
-            }
-            self.check()
-        return self._sha256
-
-    def check(self) -> None:
-        """Check that the model is the one that was hashed, if it was.
-
-        Raises:
-            EngineError: A parameter, a buffer or the configuration was changed.
-        """
-        if self._sha256 is None:
-            return
-        is_same = self._sha256["configuration"] == self._configuration()
-        if not is_same or checksums(tensors_of(self._model)) != self._sums:
-            raise EngineError(
-                f"{self._label} was changed after it had been identified by its parameters and "
-                "configuration, so rewards would be of another model. None of this call are kept. "
-                "Open the pair again."
-            )
-
-    def _configuration(self) -> str:
-        """Return the SHA-256 of the configuration."""
-        config = self._model.config.to_dict()
-        for unimportant in ("_name_or_path", "transformers_version"):
-            config.pop(unimportant, None)
-        return text_sha256(json.dumps(config, sort_keys=True, default=str))
-
-
-class Contents:
-    """What a model and its adapter hold: files here, or what a commit on the Hub has.
+    Whether two models are the same, whether they tokenize alike, which weights they share, the
+    record in results and the fingerprint all follow from it.
 
     Attributes:
-        adapter: What identifies the adapter, as plain values; ``None`` without one.
-        adapter_commit: The commit of an adapter on the Hub.
+        config: What was asked for.
+        source: Where it was found.
+        contents: What is in its files, hashed when that is first asked for.
+        architecture: The class that transformers has for it, or the kind of engine.
+        dtype: Dtype of the weights; empty where an engine was given.
+        vocab_size: Number of token ids.
+        max_length: Maximum of tokens of prompt and response; ``None`` for any.
+        template: Source of the chat template; ``None`` without one.
+        template_date: What a template that asks for the date is told; ``None`` if it does not.
+        tokenizer_sha256: Hash of what the tokenizer does.
+        bos_token_id: What may stand before every prompt, if anything.
+        end_of_turn_ids: What ends a response.
+        scoring: The policies in force.
     """
 
-    def __init__(
-        self, side: str, config: ModelConfig, source: Source, adapter: Path | str | None
-    ) -> None:
-        """Look at the files, before anything is read from them; those of the adapter are read.
+    config: ModelConfig
+    source: Source
+    contents: Contents = field(repr=False, compare=False)
+    architecture: str
+    dtype: str
+    vocab_size: int
+    max_length: int | None
+    template: str | None = field(repr=False)
+    template_date: datetime.date | None
+    tokenizer_sha256: str
+    bos_token_id: int | None
+    end_of_turn_ids: tuple[int, ...]
+    scoring: Scoring
 
-        Args:
-            side: The side's name.
-            config: The side.
-            source: Where the model lies.
-            adapter: The adapter's folder, or its commit.
-        """
-        self._commit = source.commit
-        self._files: dict[str, Files | Parameters] = {}
-        if config.given.model is not None:
-            self._files["model"] = Parameters(f"{side}={config.source!r}", config.given.model)
-        elif source.local:
-            label = f"{side}={config.source!r}"
-            self._files["model"] = Files(label, Path(source.name), source.gguf_file)
-        self.adapter: dict[str, Any] | None = None
-        self.adapter_commit = adapter if isinstance(adapter, str) else None
-        if isinstance(adapter, Path):
-            files = self._files["adapter"] = Files(f"{side}_adapter={config.adapter!r}", adapter)
-            self.adapter = {"sha256": files.sha256()}
-        elif adapter is not None:
-            self.adapter = {"revision": adapter}
+    @property
+    def weights(self) -> ModelConfig:
+        """What identifies the loaded weights; see :func:`weights_key`."""
+        return weights_key(self.config, self.source)
+
+    def is_same_as(self, other: ModelIdentity) -> bool:
+        """Tell whether both give the same log-probs by construction, wherever they compute them."""
+        return self._logprobs == other._logprobs
+
+    def tokenizes_like(self, other: ModelIdentity) -> bool:
+        """Tell whether both make the same tokens of the same row."""
+        return self._tokens == other._tokens
+
+    @property
+    def _text(self) -> tuple[object, ...]:
+        """What decides the token ids of a conversation."""
+        return (
+            *(self.template, self.config.template_args, self.template_date),
+            *(self.tokenizer_sha256, self.bos_token_id),
+        )
+
+    @property
+    def _tokens(self) -> tuple[object, ...]:
+        return (*self._text, self.max_length, self.vocab_size, self.scoring)
+
+    @property
+    def _logprobs(self) -> tuple[object, ...]:
+        config = self.config
+        adapter = json.dumps(self.contents.adapter, sort_keys=True)
+        return (
+            *(self.source, config.given.model, config.given.engine, self.dtype, adapter),
+            *(config.quantization, config.attn_implementation, *self._text),
+        )
+
+    @property
+    def pinned_config(self) -> ModelConfig:
+        """The configuration with the revision of a Hub model replaced by its commit."""
+        pinned = self.config
+        if self.source.commit:
+            pinned = replace(pinned, revision=self.source.commit)
+        if self.contents.adapter_commit:
+            pinned = replace(pinned, adapter_revision=self.contents.adapter_commit)
+        if pinned.template_date == "today" and self.template_date:
+            pinned = replace(pinned, template_date=self.template_date.isoformat())
+        return pinned
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the weights: the hashes of files, or the commit.
+        """Return where the model came from and what identifies its log-probs, as plain values.
 
         Raises:
             EngineError: A file was changed.
         """
-        files = self._files.get("model")
-        return {"revision": self._commit} if files is None else {"sha256": files.sha256()}
+        described = {name: getattr(self.config, name) for name in ("source", *SIDE_OPTIONS)}
+        described |= self._content()
+        if self.config.quantization is not None:
+            described["quantization"] = json.loads(self.config.quantization)
+        del described["device"]
+        return described
 
-    def check(self) -> None:
-        """Check that no file was changed; see :meth:`Files.check`.
+    def fingerprint(self) -> str:
+        """Return a hash of what decides the log-probs; not of where it is located.
 
         Raises:
-            EngineError: One was.
+            EngineError: A file was changed.
         """
-        for files in self._files.values():
-            files.check()
+        content = self._content() | {
+            "repository": None if self.source.local else self.source.name,
+            "quantization": self.config.quantization,
+            "attn_implementation": self.config.attn_implementation,
+            "adapter_repository": self.config.adapter if self.contents.adapter_commit else None,
+        }
+        if self.source.gguf_file:
+            content["sha256"] = list(content["sha256"].values())
+        return text_sha256(json.dumps(content, sort_keys=True))
+
+    def _content(self) -> dict[str, Any]:
+        date, args = self.template_date, self.config.template_args
+        return {
+            **self.contents.describe(),
+            "architecture": self.architecture,
+            "dtype": self.dtype,
+            "adapter_identity": self.contents.adapter,
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "max_length": self.max_length,
+            "template_sha256": self.template and text_sha256(self.template),
+            "template_args": json.loads(args or "null") or None,
+            "template_date": date and date.isoformat(),
+            "end_of_turn_ids": list(self.end_of_turn_ids),
+        }
+
+
+def weights_key(config: ModelConfig, source: Source) -> ModelConfig:
+    """Return what identifies loaded weights; the same for two spellings of one file."""
+    return replace(config.weights_only(), source=f"{source.name}:{source.gguf_file}")
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:

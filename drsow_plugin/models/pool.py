@@ -1,52 +1,59 @@
-"""What the models of a pair have in common, loaded once; and which weights are in memory."""
+"""Tokenizers and weights that models share; weights that do not fit beside others take turns."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.engines.local.budget import free_memory
 from drsow_plugin.errors import DrSoWError, EngineError
-from drsow_plugin.models.weights import Weights
 from drsow_plugin.progress import told
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from drsow_plugin.engines import Engine
+    from drsow_plugin.engines.local.engine import LocalEngine
+    from drsow_plugin.models.weights import Weights
 
 logger = logging.getLogger(__name__)
 
 _ROOM = 1.1  # of the weights' size: loading and scoring take more than the weights
 
 
-class Shared:
-    """What the models of a pair, and its router's, have read and loaded.
+class ModelPool:
+    """What several models, such as those of a pair and its router's, have read and loaded.
 
     Weights that do not fit beside others take their place; models then take turns, each
     loaded when it is next needed.
 
     Attributes:
-        read: Configurations and tokenizers.
         weights: Those that are in memory.
         lock: To be held while something is loaded.
     """
 
     def __init__(self) -> None:
-        self.read: dict[ModelConfig, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
+        self._read: dict[Hashable, tuple[PretrainedConfig, PreTrainedTokenizerBase]] = {}
         self.lock = threading.RLock()
         self.weights: dict[ModelConfig, Weights] = {}
-        self._engines: dict[str, tuple[ModelConfig, Engine]] = {}
+        self._engines: dict[str, tuple[ModelConfig, LocalEngine]] = {}
         self._known: set[str] = set()
         self._own: dict[str, ModelConfig] = {}
         self._warned = False
+
+    def read(
+        self,
+        key: Hashable,
+        load: Callable[[], tuple[PretrainedConfig, PreTrainedTokenizerBase]],
+    ) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+        """Return a model's configuration and tokenizer, loaded unless they were before."""
+        if key not in self._read:
+            self._read[key] = load()
+        return self._read[key]
 
     def is_resident(self, side: str) -> bool:
         """Whether a side's weights are in memory."""
@@ -61,8 +68,8 @@ class Shared:
         side: str,
         key: ModelConfig,
         room: tuple[torch.device, Callable[[], int | None]],
-        open_engine: Callable[[Weights | None], tuple[Weights, Engine]],
-    ) -> Engine:
+        open_engine: Callable[[Weights | None], tuple[Weights, LocalEngine]],
+    ) -> LocalEngine:
         """Return a side's engine, loading its weights if need be.
 
         Args:
@@ -124,6 +131,8 @@ class Shared:
             )
             self._warned = True
         self._forget(*there)
+        import torch
+
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -136,29 +145,20 @@ class Shared:
         }
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device; ``None`` if it does not tell."""
+    from drsow_plugin.engines.local import budget
+
+    return budget.free_memory(device)
+
+
 def _attempt(
-    open_engine: Callable[[Weights | None], tuple[Weights, Engine]], weights: Weights | None
-) -> tuple[Weights, Engine] | None:
+    open_engine: Callable[[Weights | None], tuple[Weights, LocalEngine]], weights: Weights | None
+) -> tuple[Weights, LocalEngine] | None:
     """Open an engine; ``None`` if memory ran out, with nothing of the attempt left behind."""
+    import torch
+
     try:
         return open_engine(weights)
     except torch.OutOfMemoryError:
         return None
-
-
-def weight_bytes(config: Any, dtype: str, trust_remote_code: bool) -> int | None:
-    """Return the bytes that a model's weights take, by its configuration; loads none.
-
-    Returns:
-        ``None`` where that cannot be told.
-    """
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            build: Any = AutoModelForCausalLM.from_config
-            model = build(config, trust_remote_code=trust_remote_code)
-    except Exception:  # a model's own code, which may need more than its configuration
-        return None
-    kind = getattr(torch, dtype, None) or getattr(config, "dtype", None) or torch.float32
-    return int(sum(p.numel() for p in model.parameters()) * kind.itemsize)

@@ -63,7 +63,7 @@ def locate(side: str, config: ModelConfig) -> Source:
     Raises:
         ConfigError: Nothing is there, and the name cannot be a Hub id.
     """
-    if config.given.model is not None:
+    if config.given.model is not None or config.given.engine is not None:
         return Source(config.source, None, local=True)
     check_not_in_memory(side, config.source)
     if config.source == "demo":

@@ -56,6 +56,14 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> str:
     return "float32" if device.type == "cpu" and config.device_map is None else "auto"
 
 
+def dtype_of(config: ModelConfig, device: torch.device, hf_config: Any) -> str:
+    """Return the dtype that the weights will have, with the checkpoint's own by name."""
+    dtype = resolve_dtype(config, device)
+    if dtype != "auto":
+        return dtype
+    return str(getattr(hf_config, "dtype", None) or "auto").removeprefix("torch.")
+
+
 class Weights:
     """Loaded weights, and the adapters that may be put on top of them.
 
@@ -238,3 +246,21 @@ def _quantization_config(text: str) -> Any:
 
 def _device_map(text: str) -> Any:
     return json.loads(text) if text.startswith("{") else text
+
+
+def weight_bytes(config: Any, dtype: str, trust_remote_code: bool) -> int | None:
+    """Return the bytes that a model's weights take, by its configuration; loads none.
+
+    Returns:
+        ``None`` where that cannot be told.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            build: Any = AutoModelForCausalLM.from_config
+            model = build(config, trust_remote_code=trust_remote_code)
+    except Exception:  # a model's own code, which may need more than its configuration
+        return None
+    kind = getattr(torch, dtype, None) or getattr(config, "dtype", None) or torch.float32
+    return int(sum(p.numel() for p in model.parameters()) * kind.itemsize)

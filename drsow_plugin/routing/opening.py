@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.config.routing import RoutingConfig
-from drsow_plugin.models.language_model import Batching
-from drsow_plugin.models.pool import Shared
+from drsow_plugin.models.pool import ModelPool
+from drsow_plugin.records import Batching
 from drsow_plugin.routing.router_model import RouterModel
 from drsow_plugin.routing.routing import Routing
 
 
 def open_routing(
-    config: RoutingConfig, pair: Mapping[str, ModelConfig], pool: Shared, batching: Batching
+    config: RoutingConfig, pair: Mapping[str, ModelConfig], pool: ModelPool, batching: Batching
 ) -> Routing:
     """Load the plugins, and the router with its model.
 
@@ -33,5 +33,5 @@ def open_routing(
         return Routing(config, RouterModel(pair.get(named), pool, batching).logprobs)
     model = RouterModel(named, pool, batching)
     routing = Routing(config, model.logprobs, model)
-    _ = model.side  # after the plugins, which cost less to look at
+    _ = model.model  # after the plugins, which cost less to look at
     return routing

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.models.language_model import Batching, Side
-from drsow_plugin.models.pool import Shared
+from drsow_plugin.errors import ConfigError, DataError, EngineError
+from drsow_plugin.models.language_model import LanguageModel
+from drsow_plugin.models.pool import ModelPool
 from drsow_plugin.progress import token_progress
-from drsow_plugin.prompts import as_messages
-from drsow_plugin.records import Prompt, Scoring, TokenPair
+from drsow_plugin.records import BAD_ROW, TOO_LONG, Batching, Prompt, Scoring
 
 _SCORING = Scoring(overflow="skip")
 
@@ -19,33 +18,33 @@ _SCORING = Scoring(overflow="skip")
 class RouterModel:
     """Answers log-probs to routers; read and loaded on first use."""
 
-    def __init__(self, config: ModelConfig | None, shared: Shared, batching: Batching) -> None:
+    def __init__(self, config: ModelConfig | None, pool: ModelPool, batching: Batching) -> None:
         """Remember what to open.
 
         Args:
             config: The model; ``None`` if none was named.
-            shared: What the models of the pair have loaded.
+            pool: What the models of the pair have loaded.
             batching: How the work is batched.
         """
         self._config = config
-        self._shared = shared
+        self._pool = pool
         self._batching = batching
 
     @property
-    def side(self) -> Side:
+    def model(self) -> LanguageModel:
         """The opened model.
 
         Raises:
             ConfigError: None was named, or it is not there or cannot be used.
         """
-        with self._shared.lock:
-            return self._side
+        with self._pool.lock:
+            return self._model
 
     @cached_property
-    def _side(self) -> Side:
+    def _model(self) -> LanguageModel:
         if self._config is None:
             raise ConfigError("it asks a model, and none was named. Give router_model=….")
-        return Side("router", self._config, self._shared, _SCORING, self._batching)
+        return LanguageModel("router", self._config, self._pool, _SCORING, self._batching)
 
     def logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float | None]:
         """Return the log-prob of each response, its end of turn included.
@@ -62,19 +61,12 @@ class RouterModel:
             DataError: A prompt or a response is not text.
             EngineError: The model failed.
         """
-        rows: list[TokenPair] = []
-        for row in self.side.tokenise_all(
-            [
-                (as_messages(prompt, f"row {number}"), response, f"row {number}")
-                for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True))
-            ]
-        ):
-            if isinstance(row, DataError):
-                raise row
-            rows.append(row)
-        pairs = [row for row in rows if row.reason is None]
-        if not pairs:
-            return [None] * len(rows)
-        with token_progress(None, sum(map(len, pairs)), "drsow: routing") as advance:
-            logprobs = iter(self.side.engine.logprobs(pairs, advance))
-        return [None if row.reason else next(logprobs).total for row in rows]
+        with token_progress(None, None, "drsow: routing") as advance:
+            found = self.model.logprobs(prompts, responses, advance)
+        for number, logprob in enumerate(found):
+            problem = logprob.problem
+            if problem is not None and problem.kind == BAD_ROW:
+                raise DataError(f"row {number}: {problem.detail}")
+            if problem is not None and problem.kind != TOO_LONG:
+                raise EngineError(f"row {number}: {problem}")
+        return [None if logprob.problem else logprob.total for logprob in found]

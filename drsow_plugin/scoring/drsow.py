@@ -17,7 +17,6 @@ else:
     from typing_extensions import Unpack
 
 from drsow_plugin.config.keywords import PairOptions
-from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.config.pair import PairConfig, as_options, parse_pair
 from drsow_plugin.config.parse import call_text
 from drsow_plugin.errors import (
@@ -26,24 +25,25 @@ from drsow_plugin.errors import (
 )
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.models.devices import torch_version
+from drsow_plugin.models.language_model import LanguageModel
+from drsow_plugin.models.pool import ModelPool
 from drsow_plugin.progress import token_progress
 from drsow_plugin.records import (
-    SIDES,
+    Batching,
+    OnError,
     Prompt,
     Reward,
     Scoring,
     SideName,
 )
-from drsow_plugin.scoring.passes import Work, scored
+from drsow_plugin.routing.opening import open_routing
+from drsow_plugin.scoring.pair import Pair
 from drsow_plugin.scoring.reward import close_calls, refined
-from drsow_plugin.scoring.rows import OnError, Reader
+from drsow_plugin.scoring.rows import Reader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from drsow_plugin.models.language_model import Side
-    from drsow_plugin.models.pool import Shared
-    from drsow_plugin.routing.router_model import RouterModel
     from drsow_plugin.routing.routing import Routing
 
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
@@ -97,34 +97,16 @@ class DrSoW:
         return drsow
 
     def _open(self, config: PairConfig) -> None:
-        from drsow_plugin.models.pool import Shared
-        from drsow_plugin.scoring.pair import open_exact_sides, open_sides
-
         self.config = config
-        shared = Shared()
-        self._sides: dict[SideName, Side] = open_sides(config, shared)
-        self._router_model: RouterModel | None = None
+        pool = ModelPool()
+        self._pair = Pair.open(config, pool)
         self._routing: Routing | None = None
         if config.routing.is_on:
-            self._open_routing(config, shared)
-        self._reader = Reader(self._sides, self._routing)
-        self._exact_sides: dict[SideName, Side] = {}
-        if config.scoring.refine:
-            self._exact_sides = open_exact_sides(config, shared, self._sides)
-
-    def _open_routing(self, config: PairConfig, shared: Shared) -> None:
-        from drsow_plugin.models.language_model import Batching
-        from drsow_plugin.routing.router_model import RouterModel
-        from drsow_plugin.routing.routing import Routing
-
-        batching = Batching(config.batch_tokens, config.batch_size)
-        named = config.routing.router_model
-        if isinstance(named, ModelConfig):
-            self._router_model = model = RouterModel(named, shared, batching)
-            _ = model.side  # what is wrong with it shows now
-        else:
-            model = RouterModel(getattr(config, named), shared, batching)
-        self._routing = Routing(config.routing, model.logprobs)
+            sides = {"strong": config.strong, "weak": config.weak}
+            batching = Batching(config.batch_tokens, config.batch_size)
+            self._routing = open_routing(config.routing, sides, pool, batching)
+        self._reader = Reader(self._pair.models, self._routing)
+        self._exact = self._pair.in_float32(pool) if config.scoring.refine else None
 
     def __repr__(self) -> str:
         return call_text("DrSoW", as_options(self.config))
@@ -173,15 +155,12 @@ class DrSoW:
             raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
         rows = self._reader.read(prompts, responses, domains, on_error)
         usable = [index for index, row in enumerate(rows) if row.is_usable]
-        strict = on_error == "raise"
-        total = sum(len(getattr(rows[i], side)) for i in usable for side in SIDES)
-        with token_progress(progress, total) as advance:
-            work = Work(self._sides, advance, token_logprobs, strict)
-            rewards = scored(rows, usable, self.scoring, work)
-        close = close_calls(rows, rewards, self.scoring.refine) if self._exact_sides else []
-        if close:
-            work = Work(self._exact_sides, lambda _tokens: None, token_logprobs, strict)
-            again = scored(rows, close, self.scoring, work)
+        options = {"token_logprobs": token_logprobs, "strict": on_error == "raise"}
+        with token_progress(progress, sum(len(rows[index]) for index in usable)) as advance:
+            rewards = self._pair.score(rows, usable, advance, **options)
+        if self._exact is not None:
+            close = close_calls(rows, rewards, self.scoring.refine)
+            again = self._exact.score(rows, close, lambda _tokens: None, **options)
             for index in close:
                 rewards[index] = refined(rewards[index], again[index])
         self.check_files()
@@ -196,11 +175,22 @@ class DrSoW:
         Raises:
             EngineError: A file was changed, removed or added.
         """
-        sides = [*self._sides.values(), *self._exact_sides.values()]
+        models = [*self.models.values(), *(self._exact.models.values() if self._exact else ())]
         if self._router_model is not None:
-            sides.append(self._router_model.side)
-        for side in sides:
-            side.check_files()
+            models.append(self._router_model)
+        for model in models:
+            model.check_files()
+
+    @property
+    def _router_model(self) -> LanguageModel | None:
+        """The router's model, where it is none of the pair's."""
+        own = None if self._routing is None else self._routing.own_model
+        return None if own is None else own.model
+
+    @property
+    def models(self) -> dict[SideName, LanguageModel]:
+        """Both models: ``strong`` and ``weak``."""
+        return self._pair.models
 
     @property
     def uses_known_domains(self) -> bool:
@@ -210,7 +200,7 @@ class DrSoW:
     @property
     def devices(self) -> dict[SideName, str]:
         """Where each side's weights go."""
-        return {name: side.device for name, side in self._sides.items()}
+        return {side: model.device for side, model in self.models.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return all that identifies the rewards, as plain values for a results file.
@@ -219,13 +209,13 @@ class DrSoW:
         """
         routing = None if self._routing is None else self._routing.describe()
         if routing is not None:
+            own = self._router_model
             named = self.config.routing.router_model
-            model = self._router_model
-            routing["router_model"] = model.side.describe() if model else named
+            routing["router_model"] = own.identity.describe() if own else named
         return {
             **({"routing": routing} if routing else {}),
-            "strong": self._sides["strong"].describe(),
-            "weak": self._sides["weak"].describe(),
+            "strong": self.models["strong"].identity.describe(),
+            "weak": self.models["weak"].identity.describe(),
             "scoring": asdict(self.scoring),
             "scoring_version": SCORING_VERSION,
             "versions": {
@@ -236,8 +226,8 @@ class DrSoW:
         }
 
     def describe_template(self) -> str:
-        """Return the source of the strong model's chat template; empty for a plain LM."""
-        return self._sides["strong"].template or ""
+        """Return the source of the strong model's chat template; empty without one."""
+        return self.models["strong"].identity.template or ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -246,23 +236,22 @@ class DrSoW:
         Local files count by what is in them, wherever they lie; a Hub model by its commit.
         """
         identity: dict[str, Any] = {
-            **{str(name): side.fingerprint() for name, side in self._sides.items()},
+            **{str(s): model.identity.fingerprint() for s, model in self.models.items()},
             "scoring": asdict(self.scoring),
             "scoring_version": SCORING_VERSION,
         }
         if self._routing is not None:
-            model = self._router_model
+            own = self._router_model
+            named = self.config.routing.router_model
             identity["routing"] = self._routing.fingerprint()
-            identity["router_model"] = (
-                model.side.fingerprint() if model else self.config.routing.router_model
-            )
+            identity["router_model"] = own.identity.fingerprint() if own else named
         return text_sha256(json.dumps(identity, sort_keys=True))
 
     @property
     def pinned_config(self) -> PairConfig:
         """The configuration with each Hub model's revision replaced by the commit in use."""
-        pinned = {name: side.pinned_config for name, side in self._sides.items()}
+        pinned = {side: model.identity.pinned_config for side, model in self.models.items()}
         routing = self.config.routing
         if self._router_model is not None:
-            routing = replace(routing, router_model=self._router_model.side.pinned_config)
+            routing = replace(routing, router_model=self._router_model.identity.pinned_config)
         return replace(self.config, strong=pinned["strong"], weak=pinned["weak"], routing=routing)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from drsow_plugin.records import BAD_ROW, TOO_LONG, LogProb, Reduction, Reward, Scoring
+from drsow_plugin.records import BAD_ROW, LogProb, Problem, Reduction, Reward, Scoring
 from drsow_plugin.scoring.rows import Row
 
 REFINED = "scored again in float32"
@@ -34,7 +34,14 @@ def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> floa
     return strong.total - weak.total
 
 
-def to_reward(row: Row, strong: LogProb | None, weak: LogProb | None, scoring: Scoring) -> Reward:
+def to_reward(
+    row: Row,
+    strong: LogProb | None,
+    weak: LogProb | None,
+    scoring: Scoring,
+    *,
+    token_logprobs: bool = False,
+) -> Reward:
     """Return the reward of a row, or why there is none.
 
     Args:
@@ -42,39 +49,37 @@ def to_reward(row: Row, strong: LogProb | None, weak: LogProb | None, scoring: S
         strong: Log-prob of its response under the strong model, where it was scored.
         weak: The same under the weak model.
         scoring: The policies in force.
+        token_logprobs: Whether those of each token are kept.
     """
-    named = (("strong", row.strong), ("weak", row.weak))
-    reasons = [row.problem] if row.problem else []
-    reasons += [f"{TOO_LONG}: {side}: {pair.reason}" for side, pair in named if pair.reason]
-    for side, logprob in (("strong", strong), ("weak", weak)):
-        if logprob is not None and logprob.failure:
-            kind, _, failure = logprob.failure.partition(": ")
-            reasons.append(f"{kind}: {side}: {failure}")
+    problems = [row.problem] if row.problem else []
+    for results in (row.pairs, {"strong": strong, "weak": weak}):
+        for side, result in results.items():
+            if result is not None and result.problem:
+                problems.append(replace(result.problem, model=side))
     value = None
-    if strong is not None and weak is not None and not reasons:
+    if strong is not None and weak is not None and not problems:
         if scoring.reduction == "mean" and not (strong.num_tokens and weak.num_tokens):
-            reasons.append(
-                f"{BAD_ROW}: the response has no tokens, so its mean log-prob is not defined"
-            )
+            why = "the response has no tokens, so its mean log-prob is not defined"
+            problems.append(Problem(BAD_ROW, why))
         else:
             value = reward(strong, weak, scoring.reduction)
     return Reward(
         reward=value,
-        strong_logprob=strong.total if strong and not strong.failure else None,
-        weak_logprob=weak.total if weak and not weak.failure else None,
-        strong_tokens=len(row.strong.response_ids),
-        weak_tokens=len(row.weak.response_ids),
-        strong_truncated=row.strong.truncated,
-        weak_truncated=row.weak.truncated,
-        reason="; ".join(reasons) or None,
+        strong_logprob=strong.total if strong and not strong.problem else None,
+        weak_logprob=weak.total if weak and not weak.problem else None,
+        strong_tokens=len(row.pairs["strong"].response_ids),
+        weak_tokens=len(row.pairs["weak"].response_ids),
+        strong_truncated=row.pairs["strong"].truncated,
+        weak_truncated=row.pairs["weak"].truncated,
+        problems=tuple(problems),
         notes=(
             *row.notes,
             *([row.route.note] if row.route.note else []),
-            *(f"{side}: {note}" for side, pair in named for note in pair.notes),
+            *(f"{side}: {note}" for side, pair in row.pairs.items() for note in pair.notes),
         ),
         scoring=scoring,
-        strong_token_logprobs=strong.token_logprobs if strong else None,
-        weak_token_logprobs=weak.token_logprobs if weak else None,
+        strong_token_logprobs=strong.token_logprobs if token_logprobs and strong else None,
+        weak_token_logprobs=weak.token_logprobs if token_logprobs and weak else None,
         domain=row.route.domain,
         domain_confidence=row.route.confidence,
     )

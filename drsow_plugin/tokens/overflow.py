@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from drsow_plugin.errors import OverflowLengthError
-from drsow_plugin.records import Scoring, TokenPair
+from drsow_plugin.records import TOO_LONG, Problem, Scoring, TokenPair
 
 
 def fitted(
@@ -22,9 +22,9 @@ def fitted(
             "overflow=truncate_prompt to cut the prompt from the left."
         )
     if scoring.overflow == "skip":
-        return replace(pair, reason=size)
+        return replace(pair, problem=Problem(TOO_LONG, size))
     room = limit - len(pair.response_ids) - len(start)
     if room < 1:
-        return replace(pair, reason=f"{size}, even without the prompt")
+        return replace(pair, problem=Problem(TOO_LONG, f"{size}, even without the prompt"))
     cut = len(pair.prompt_ids) - room - len(start)
     return replace(pair, prompt_ids=start + pair.prompt_ids[-room:], truncated=cut)

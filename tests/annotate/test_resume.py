@@ -19,6 +19,7 @@ from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, 
 from drsow_plugin.annotate.drivers import processes
 from drsow_plugin.annotate.items import Item
 from drsow_plugin.annotate.store import open_store
+from drsow_plugin.records import Problem
 
 POINTS = 20
 
@@ -115,7 +116,8 @@ def test_a_damaged_file_is_scored_again(
 def test_what_failed_for_want_of_memory_is_not_kept(tmp_path: Path) -> None:
     item = Item(({"role": "user", "content": "q"},), ("a", None))
     fine = Reward(1.0, -1.0, -2.0, 1, 1, notes=("a note",), strong_token_logprobs=(-1.0,))
-    failed = dataclasses.replace(fine, reward=None, reason="out of memory: strong: …")
+    problem = Problem("out of memory", "…", "strong")
+    failed = dataclasses.replace(fine, reward=None, problems=(problem,))
     with open_store(tmp_path, Scoring()) as rewards:
         rewards.save([item], [[failed, None]])
         assert rewards.load([item]) is None
@@ -133,7 +135,7 @@ def test_all_of_a_reward_is_kept(tmp_path: Path) -> None:
         "weak_tokens": 4,
         "strong_truncated": 1,
         "weak_truncated": 2,
-        "reason": "too long: weak: …",
+        "problems": (Problem("too long", "…", "strong"), Problem("too long", "…", "weak")),
         "notes": ("one", "other"),
         "scoring": policies,
         "strong_token_logprobs": (-0.5, -0.5),

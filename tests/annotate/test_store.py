@@ -30,7 +30,7 @@ from drsow_plugin.annotate.store import open_store
 from drsow_plugin.cache import unfinished
 from drsow_plugin.cli import main
 from drsow_plugin.errors import Interrupted, StorageError
-from drsow_plugin.records import Reduction
+from drsow_plugin.records import Problem, Reduction
 
 ITEMS = [Item(({"role": "user", "content": f"q{n}"},), ("a", "b")) for n in range(32)]
 FLIPS = 300
@@ -83,7 +83,8 @@ def test_a_reward_that_is_not_the_difference_is_not_believed(
             rewards[7][1] = dataclasses.replace(right, reward=wrong)
             store.save(ITEMS, rewards)
             assert store.load(ITEMS) is None
-        rewards[7][1] = dataclasses.replace(right, reward=None, reason="too long: …")
+        problems = (Problem("too long", "…"),)
+        rewards[7][1] = dataclasses.replace(right, reward=None, problems=problems)
         store.save(ITEMS, rewards)
         assert store.load(ITEMS) == rewards
 

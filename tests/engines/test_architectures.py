@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
-from helpers.engines import engine
+from helpers.engines import engine, logprobs
 from helpers.oracle import token_logprobs
 
 from drsow_plugin.engines.local.network import Network
@@ -110,7 +110,7 @@ def test_a_model_of_another_build_agrees_with_itself_in_float64(
 ) -> None:
     network = Network(model(arch))
     pairs = rows(network.vocab_size)
-    scored = engine(network).logprobs(pairs)
+    scored = logprobs(engine(network), pairs)
     assert "drsow_plugin" not in {record.name.split(".")[0] for record in caplog.records}
     oracle = model(arch).double()
     oracle.config.return_dict = True
@@ -124,7 +124,7 @@ def test_a_model_that_counts_its_tokens_is_given_no_more_than_it_treats_alike() 
     assert network.max_tokens == 15 and Network(model("llama4")).max_tokens == 8191
     own = network.hidden_of_chunk
     network.hidden_of_chunk = lambda packing: sizes.append(len(packing.chunk.ids)) or own(packing)
-    engine(network, batch_tokens=1000).logprobs(rows(64))
+    logprobs(engine(network, batch_tokens=1000), rows(64))
     assert 0 < max(sizes) <= 15
 
 
@@ -164,7 +164,7 @@ def test_special_tokens_that_a_model_cannot_read_do_not_keep_it_from_being_split
 def test_a_configuration_that_asks_for_all_states_gets_no_more_than_is_used() -> None:
     made, outputs = model("tuples"), []
     made.config.output_hidden_states = True
-    pairs, expected = rows(64), engine(model("tuples")).logprobs(rows(64))
+    pairs, expected = rows(64), logprobs(engine(model("tuples")), rows(64))
     made.base_model.register_forward_hook(lambda *given: outputs.append(given[-1]))
-    assert engine(made).logprobs(pairs) == expected
+    assert logprobs(engine(made), pairs) == expected
     assert outputs and all(output.hidden_states is None for output in outputs)

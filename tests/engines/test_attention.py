@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from helpers import tiny
-from helpers.engines import rows
+from helpers.engines import logprobs, rows
 from helpers.oracle import token_logprobs
 from torch.nn.attention import varlen
 
@@ -95,7 +95,7 @@ def test_runs_are_handed_to_varlen_attention_as_it_takes_them(
     """A stand-in, since the real one runs on GPUs alone; there a test below calls it."""
     monkeypatch.setattr(varlen, "varlen_attn", release)
     pairs, oracle = rows(8), tiny.model(arch).double()
-    scored = with_kernel(tiny.model(arch), by_varlen).logprobs(pairs)
+    scored = logprobs(with_kernel(tiny.model(arch), by_varlen), pairs)
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
         assert logprob.total == pytest.approx(expected, abs=1e-5)
@@ -113,10 +113,10 @@ def test_what_varlen_attention_cannot_do_is_scored_row_by_row(
 ) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", release)
     engine, pairs = with_kernel(tiny.model(arch), by_varlen), rows(8)
-    scored, expected = engine.logprobs(pairs), LocalEngine(Network(tiny.model(arch)), None)
-    for a, b in zip(scored, expected.logprobs(pairs), strict=True):
+    scored, expected = logprobs(engine, pairs), LocalEngine(Network(tiny.model(arch)), None)
+    for a, b in zip(scored, logprobs(expected, pairs), strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
-    engine.logprobs(pairs)
+    logprobs(engine, pairs)
     assert caplog.text.count("from here on rows are scored one by one") == 1
 
 
@@ -150,8 +150,8 @@ def test_masks_that_are_not_read_are_refused(mask: Tensor) -> None:
 @pytest.mark.parametrize("arch", ["llama", "mistral_sliding", "qwen3", "gpt2"])
 def test_kernels_on_a_gpu_agree_with_plain_scoring(arch: str, kernel: Kernel) -> None:
     model, pairs = tiny.model(arch).cuda().bfloat16(), rows(8)
-    plain = LocalEngine(Network(model), None).logprobs(pairs)
-    for a, b in zip(plain, with_kernel(model, kernel).logprobs(pairs), strict=True):
+    plain = logprobs(LocalEngine(Network(model), None), pairs)
+    for a, b in zip(plain, logprobs(with_kernel(model, kernel), pairs), strict=True):
         assert a.total == pytest.approx(b.total, rel=2e-2)
 
 
@@ -169,7 +169,7 @@ def test_bfloat16_is_no_worse_shared_than_row_by_row(arch: str) -> None:
     model = tiny.model(arch).bfloat16()
     errors = []
     for sharing in (find_sharing(Network(model)), None):
-        scored = LocalEngine(Network(model), sharing).logprobs(pairs)
+        scored = logprobs(LocalEngine(Network(model), sharing), pairs)
         squares = [(a.total - b) ** 2 for a, b in zip(scored, exact, strict=True)]
         errors.append((sum(squares) / len(squares)) ** 0.5)
     shared, alone = errors

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 from helpers import tiny
-from helpers.engines import rows
+from helpers.engines import logprobs, rows
 
 from drsow_plugin.engines.local import budget
 from drsow_plugin.engines.local.budget import Budget, fitting_tokens, free_memory
@@ -61,7 +61,7 @@ def test_an_engine_follows_what_is_free_at_each_call(monkeypatch: pytest.MonkeyP
         free = 2 * tokens * network.bytes_per_token
         monkeypatch.setattr(budget, "free_memory", lambda _device, free=free: free)
         sizes.clear()
-        engine.logprobs(rows(1))
+        logprobs(engine, rows(1))
         assert max(sizes) == tokens
 
 

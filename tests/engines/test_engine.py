@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
-from helpers.engines import engine, rows
+from helpers.engines import engine, logprobs, rows
 from helpers.oracle import token_logprobs
 from measure import HeadCounter
 from workloads import unique
@@ -22,14 +23,15 @@ from drsow_plugin.engines.local.engine import LocalEngine
 from drsow_plugin.engines.local.kernels import by_run
 from drsow_plugin.engines.local.network import Network
 from drsow_plugin.engines.local.probe import Sharing, find_sharing
-from drsow_plugin.errors import ConfigError, EngineError
-from drsow_plugin.records import TokenPair
+from drsow_plugin.engines.results import logprobs_of
+from drsow_plugin.errors import ConfigError
+from drsow_plugin.records import LogProb, TokenPair
 
 
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
     model, pairs = tiny.model(arch), rows(1)
-    scored = engine(model).logprobs(pairs)
+    scored = logprobs(engine(model), pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -40,9 +42,9 @@ def test_log_probs_agree_with_float64_on_every_architecture(arch: str) -> None:
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_padding_and_neighbours_change_nothing(arch: str) -> None:
     network, pairs = Network(tiny.model(arch)), rows(2)
-    alone = engine(network, batch_size=1).logprobs(pairs)
+    alone = logprobs(engine(network, batch_size=1), pairs)
     for options in ({}, {"batch_tokens": 300}, {"batch_size": 3}):
-        together = engine(network, **options).logprobs(pairs[::-1])[::-1]
+        together = logprobs(engine(network, **options), pairs[::-1])[::-1]
         for a, b in zip(alone, together, strict=True):
             assert a.total == pytest.approx(b.total, abs=1e-5)
 
@@ -120,7 +122,7 @@ def test_nothing_is_computed_twice(arch: str) -> None:
         lambda _module, inputs, _output: body.append(inputs[0].numel())
     )
     with HeadCounter([model]) as head:
-        made.logprobs(pairs)
+        logprobs(made, pairs)
     if arch in UNSHARED:
         assert round(head.positions) == sum(len(pair.response_ids) for pair in pairs)
         return
@@ -141,11 +143,11 @@ def test_what_is_not_finite_in_one_row_stays_there(arch: str) -> None:
     """The rows share a prompt, which is computed beside the token whose embedding is NaN."""
     model = tiny.model(arch)
     pairs = [TokenPair((1, 2, 3), (400, 5, 6)), TokenPair((1, 2, 3), (401, 7, 8))]
-    expected = engine(model).logprobs(pairs)[1]
+    expected = logprobs(engine(model), pairs)[1]
     with torch.no_grad():
         model.get_input_embeddings().weight[400] = torch.nan
-    sound = LocalEngine(Network(model), Sharing(by_run, None)).logprobs(pairs, strict=False)
-    assert sound[0].failure == "not finite: the log-prob came out as nan"
+    sound = logprobs(LocalEngine(Network(model), Sharing(by_run, None)), pairs)
+    assert str(sound[0].problem) == "not finite: the log-prob came out as nan"
     assert sound[1].total == pytest.approx(expected.total, abs=1e-5)
 
 
@@ -198,18 +200,20 @@ def test_a_leak_between_rows_of_more_than_rounding_is_found() -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(5)
     network = Network(model)
-    alone = LocalEngine(network, None).logprobs(pairs)
-    packed = LocalEngine(network, Sharing(by_run, None), batch_tokens=37).logprobs(pairs)
+    alone = logprobs(LocalEngine(network, None), pairs)
+    packed = logprobs(LocalEngine(network, Sharing(by_run, None), batch_tokens=37), pairs)
     leak = max(abs(a.total - b.total) for a, b in zip(alone, packed, strict=True))
     assert 5e-4 < leak < 5e-3
     assert find_sharing(network) is None
 
 
-def test_progress_counts_every_token_of_every_row() -> None:
+def test_every_pair_is_answered_once_also_if_it_comes_again_or_is_empty() -> None:
     pairs = [*rows(1), *rows(1), TokenPair((1, 2), ())]
-    seen: list[int] = []
-    engine(tiny.model()).logprobs(pairs, seen.append)
-    assert sum(seen) == sum(map(len, pairs))
+    answers = [*logprobs_of(engine(tiny.model()), pairs)]
+    assert sorted(index for index, _ in answers) == [*range(len(pairs))]
+    found = dict(answers)
+    assert [found[i] for i in range(12)] == [found[i] for i in range(12, 24)]
+    assert found[24] == LogProb(0.0, 0, ())
 
 
 def test_factors_by_length_are_found_wherever_they_are_configured() -> None:
@@ -246,7 +250,7 @@ def test_factors_of_dynamic_scaling_are_each_row_s_own(arch: str) -> None:
     for options in ({}, {"batch_tokens": 37}):
         made = engine(dynamic(arch), **options)
         for given in (pairs, pairs[::-1]):
-            scored = [logprob.total for logprob in made.logprobs(given)]
+            scored = [logprob.total for logprob in logprobs(made, given)]
             assert scored == pytest.approx(expected[:: 1 if given is pairs else -1], abs=2e-5)
 
 
@@ -286,7 +290,7 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
     assert not network.splits and "cannot be applied apart" in caplog.text
     assert network.bytes_per_token >= 4 * network.vocab_size
     pairs = rows(4)
-    scored = engine(network).logprobs(pairs)
+    scored = logprobs(engine(network), pairs)
     oracle = Odd().double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))
@@ -295,11 +299,11 @@ def test_a_model_that_cannot_be_split_is_scored_whole(caplog: pytest.LogCaptureF
 
 def test_offloaded_weights_are_scored_where_they_are_brought_to() -> None:
     pairs = rows(7)
-    usual = engine(tiny.model()).logprobs(pairs)
+    usual = logprobs(engine(tiny.model()), pairs)
     offloaded = accelerate.cpu_offload(tiny.model(), execution_device=torch.device("cpu"))
     network = Network(offloaded)
     assert network.splits and network.device == torch.device("cpu")
-    for a, b in zip(usual, engine(network).logprobs(pairs), strict=True):
+    for a, b in zip(usual, logprobs(engine(network), pairs), strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
@@ -327,28 +331,29 @@ class Cramped(Network):
 @pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
 def test_running_out_of_memory_halves_the_budget_and_goes_on(arch: str) -> None:
     pairs = rows(5, count=40)
-    roomy = engine(tiny.model(arch)).logprobs(pairs)
+    roomy = logprobs(engine(tiny.model(arch)), pairs)
     cramped = Cramped(tiny.model(arch), room=200)
-    scored = engine(cramped).logprobs(pairs)
+    scored = logprobs(engine(cramped), pairs)
     assert 1 <= cramped.refused <= 6
     for a, b in zip(roomy, scored, strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
 
 @pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
-def test_a_single_row_that_does_not_fit_is_an_error_with_its_length(arch: str) -> None:
+def test_a_single_row_that_does_not_fit_is_a_problem_with_its_length(arch: str) -> None:
     cramped = engine(Cramped(tiny.model(arch), room=50))
-    with pytest.raises(EngineError, match="single row of 90 tokens"):
-        cramped.logprobs([TokenPair((1,) * 40, (2,) * 50)])
+    (scored,) = logprobs(cramped, [TokenPair((1,) * 40, (2,) * 50)])
+    assert scored.problem is not None and math.isnan(scored.total)
+    assert "single row of 90 tokens" in scored.problem.detail
 
 
 @pytest.mark.parametrize("arch", ["llama", "bloom_alibi"])
 def test_a_row_that_does_not_fit_does_not_take_others_with_it(arch: str) -> None:
     short = [TokenPair((1,) * 10, (2, *[3] * n)) for n in range(8)]
     pairs = [*short[:4], TokenPair((1,) * 40, (2,) * 50), *short[4:]]
-    scored = engine(Cramped(tiny.model(arch), room=50)).logprobs(pairs, strict=False)
-    assert scored[4].failure.startswith("out of memory: a single row of 90")
-    expected = engine(tiny.model(arch)).logprobs(short)
+    scored = logprobs(engine(Cramped(tiny.model(arch), room=50)), pairs)
+    assert str(scored[4].problem).startswith("out of memory: a single row of 90")
+    expected = logprobs(engine(tiny.model(arch)), short)
     for a, b in zip(expected, scored[:4] + scored[5:], strict=True):
         assert a.total == pytest.approx(b.total, abs=1e-5)
 
@@ -356,16 +361,16 @@ def test_a_row_that_does_not_fit_does_not_take_others_with_it(arch: str) -> None
 def test_a_row_that_is_too_long_does_not_slow_what_comes_after_it() -> None:
     cramped = Cramped(tiny.model(), room=300)
     made, short = engine(cramped), [TokenPair((n, 1), (2,) * 40) for n in range(20)]
-    made.logprobs([*short, TokenPair((1,) * 200, (2,) * 200)], strict=False)
+    logprobs(made, [*short, TokenPair((1,) * 200, (2,) * 200)])
     sizes: list[int] = []
     cramped.hold = sizes.append
-    made.logprobs(short)
+    logprobs(made, short)
     assert max(sizes) > 100
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises((RuntimeError, IndexError), match=r"out of (bounds|range)"):
-        engine(tiny.model()).logprobs([TokenPair((1,), (99999,))] * 2)
+        logprobs(engine(tiny.model()), [TokenPair((1,), (99999,))] * 2)
 
 
 def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> None:
@@ -375,7 +380,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
     model = tf.AutoModelForCausalLM.from_config(config).eval()
     rng = random.Random(0)
     pair = TokenPair((1, 2, 3), tuple(rng.randrange(49152) for _ in range(500)))
-    scored = engine(model).logprobs([pair])[0]
+    scored = logprobs(engine(model), [pair])[0]
     expected = token_logprobs(model.double(), pair.prompt_ids, pair.response_ids)
     assert scored.total == pytest.approx(sum(expected), abs=2e-4)
 
@@ -385,7 +390,7 @@ def test_a_large_vocabulary_is_summed_more_exactly_than_log_softmax_does() -> No
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_a_gpu_in_float32_agrees_with_float64(arch: str) -> None:
     model, pairs = tiny.model(arch).cuda(), rows(6)
-    scored = engine(model).logprobs(pairs)
+    scored = logprobs(engine(model), pairs)
     oracle = tiny.model(arch).double()
     for pair, logprob in zip(pairs, scored, strict=True):
         expected = sum(token_logprobs(oracle, pair.prompt_ids, pair.response_ids))

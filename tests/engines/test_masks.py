@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
-from helpers.engines import engine, rows
+from helpers.engines import engine, logprobs, rows
 from helpers.oracle import token_logprobs
 from transformers import masking_utils
 from transformers.models.llama import modeling_llama
@@ -26,7 +26,7 @@ def assert_right(model: Model, exact: Model) -> None:
     pairs, oracle = rows(4, count=14), exact.double()
     expected = [sum(token_logprobs(oracle, p.prompt_ids, p.response_ids)) for p in pairs]
     for tokens in (2048, 37):
-        scored = engine(model, batch_tokens=tokens).logprobs(pairs)
+        scored = logprobs(engine(model, batch_tokens=tokens), pairs)
         assert [logprob.total for logprob in scored] == pytest.approx(expected, abs=2e-5)
 
 

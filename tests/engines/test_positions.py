@@ -51,7 +51,7 @@ def counted(drsow: DrSoW) -> Iterator[Positions]:
 
 def needed(drsow: DrSoW, rows: list[Row]) -> Unique:
     """Count, for both sides, what no causal model can do without."""
-    strong, weak = (unique(tokenised(rows, side.tokenise_all)) for side in drsow._sides.values())
+    strong, weak = (unique(tokenised(rows, side.tokenize)) for side in drsow.models.values())
     return strong + weak
 
 

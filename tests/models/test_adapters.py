@@ -11,10 +11,12 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
+from helpers.engines import pool_of
 from safetensors.torch import load_file, save_file
 
 from drsow_plugin import ConfigError, DrSoW
 from drsow_plugin.models import pool
+from drsow_plugin.models.language_model import ModelRow
 
 
 def save_lora(base: str, folder: Path, seed: int) -> str:
@@ -46,7 +48,7 @@ def test_an_adapter_over_its_base_is_loaded_once_and_exact(tmp_path: Path, weak:
             assert a.strong_logprob == pytest.approx(b.strong_logprob, abs=1e-5)
             assert a.weak_logprob == pytest.approx(b.weak_logprob, abs=1e-5)
             assert abs(a.reward or 0) > 1e-3
-    assert len(drsow._sides["strong"]._shared.weights) == 1
+    assert len(pool_of(drsow).weights) == 1
 
 
 def test_two_adapters_on_one_base(tmp_path: Path, weak: str) -> None:
@@ -130,7 +132,7 @@ def logprobs_by_peft(drsow: DrSoW, side: str, base: str, adapter: str | None) ->
     sums = []
     for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
         turn = [{"role": "user", "content": prompt}]
-        row = drsow._sides[side].tokenise_all([(turn, response, "")])[0]  # type: ignore[index, arg-type]
+        row = drsow.models[side].tokenize([ModelRow(turn, response, "")])[0]  # type: ignore[index, arg-type]
         ids = torch.tensor([*row.prompt_ids, *row.response_ids])
         with torch.no_grad():
             logits = model.eval()(input_ids=ids[None], use_cache=False).logits[0]
@@ -161,7 +163,7 @@ def test_each_side_scores_as_a_model_of_its_own(
     drsow = DrSoW(base, base, strong_adapter=adapter)
     assert_exact(drsow, base, strong=adapter)
     moved = kind in ("lora_bias_all", "lora_bias_own", "pissa", "olora", "layers_repeated")
-    assert len(drsow._sides["strong"]._shared.weights) == 1 + moved
+    assert len(pool_of(drsow).weights) == 1 + moved
 
 
 def test_an_adapter_that_changes_its_base_leaves_the_models_that_were_there_as_they_were(
@@ -169,7 +171,7 @@ def test_an_adapter_that_changes_its_base_leaves_the_models_that_were_there_as_t
 ) -> None:
     adapter = save_adapter(base, tmp_path / "adapter", "pissa")
     drsow = DrSoW(base, base, weak_adapter=adapter)
-    assert drsow._sides["strong"].engine is not None  # loads the base first
+    assert drsow.models["strong"].engine.loaded is not None  # type: ignore[attr-defined]
     assert_exact(drsow, base, weak=adapter)
     monkeypatch.setattr(pool, "free_memory", lambda _device: 0)
     assert_exact(DrSoW(base, base, weak_adapter=adapter), base, weak=adapter)
@@ -184,7 +186,7 @@ def test_two_adapters_that_do_not_go_together_on_one_model(
     )
     drsow = DrSoW(base, base, strong_adapter=one, weak_adapter=two)
     assert_exact(drsow, base, strong=one, weak=two)
-    assert len(drsow._sides["strong"]._shared.weights) == 2
+    assert len(pool_of(drsow).weights) == 2
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_rewards_and_fingerprint_are_those_without_copies(
     gguf_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied, fingerprint = rewards(gguf_file), open_pair(gguf_file).fingerprint
-    for module in ("drsow_plugin.models.language_model", "drsow_plugin.models.weights"):
+    for module in ("drsow_plugin.models.converted", "drsow_plugin.models.weights"):
         monkeypatch.setattr(f"{module}.loads_fast", lambda side, config, source, part: source)
     assert rewards(gguf_file) == copied
     assert open_pair(gguf_file).fingerprint == fingerprint

@@ -223,7 +223,7 @@ def test_models_in_memory_are_not_let_go_of(
     monkeypatch.setattr("drsow_plugin.models.pool.free_memory", lambda _device: 0)
     drsow = DrSoW(model, weak, strong_tokenizer=tokenizer)
     drsow.score(PROMPTS, RESPONSES)
-    assert drsow._sides["strong"].is_resident and drsow._sides["weak"].is_resident
+    assert drsow.models["strong"].is_loaded and drsow.models["weak"].is_loaded
 
 
 def test_what_is_printed_is_short(model: Any, tokenizer: Any, weak: str) -> None:

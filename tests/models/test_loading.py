@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
+from helpers.engines import pool_of
 
 from drsow_plugin import ConfigError, DrSoW
 
@@ -17,7 +18,7 @@ PROMPTS, RESPONSES = ["What is the capital of France?"] * 2, ["It is Paris.", "A
 def loaded(drsow: DrSoW, side: str) -> Any:
     """Return a side's model, which scoring has loaded."""
     drsow.score(PROMPTS, RESPONSES)
-    return drsow._sides[side].engine._network._model  # type: ignore[index, attr-defined]
+    return drsow.models[side].engine.loaded._network._model  # type: ignore[index, attr-defined]
 
 
 def test_the_dtype_of_a_side(strong: str, weak: str) -> None:
@@ -61,9 +62,9 @@ def test_a_device_map(strong: str, weak: str, device_map: Any) -> None:
 def test_weights_wait_for_the_first_rows(strong: str, weak: str) -> None:
     drsow = DrSoW(strong, weak)
     drsow.describe()
-    assert not drsow._sides["strong"]._shared.weights
+    assert not pool_of(drsow).weights
     drsow.score(PROMPTS, RESPONSES)
-    assert len(drsow._sides["strong"]._shared.weights) == 2
+    assert len(pool_of(drsow).weights) == 2
 
 
 def test_repeated_scoring_loads_once(strong: str, weak: str) -> None:

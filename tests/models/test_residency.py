@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import tiny
+from helpers.engines import pool_of
 from transformers import AutoModelForCausalLM
 
 from drsow_plugin import DrSoW
 from drsow_plugin.errors import EngineError
 from drsow_plugin.models import pool
-from drsow_plugin.models.pool import weight_bytes
-from drsow_plugin.models.weights import Weights
+from drsow_plugin.models.weights import Weights, weight_bytes
 
 PROMPTS = ["What is the capital of France?", "Add two numbers.", "Say it."]
 RESPONSES = ["Paris.", "    return a + b", "It."]
@@ -65,7 +65,7 @@ def test_models_that_do_not_fit_take_turns(
     assert loads == ["strong", "weak", "strong"]
     assert drsow.score(PROMPTS, RESPONSES) == expected[1]
     assert loads == ["strong", "weak", "strong", "weak"]
-    assert len(drsow._sides["strong"]._shared.weights) == 1
+    assert len(pool_of(drsow).weights) == 1
     assert caplog.text.count("the models take turns") == 1
 
 

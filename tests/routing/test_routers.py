@@ -15,7 +15,8 @@ import transformers as tf
 
 from drsow_plugin import Domain, RouterContext, RouterInput
 from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.models.language_model import Batching, Shared
+from drsow_plugin.models.pool import ModelPool
+from drsow_plugin.records import Batching
 from drsow_plugin.routing.hookspecs import Router
 from drsow_plugin.routing.plugins import Plugins
 from drsow_plugin.routing.router_model import RouterModel
@@ -127,7 +128,7 @@ def test_threads_calibrate_once_and_agree() -> None:
 
 
 def test_the_model_is_asked_for_whole_names_with_their_end_of_turn(strong: str) -> None:
-    asked = RouterModel(ModelConfig(strong), Shared(), Batching())
+    asked = RouterModel(ModelConfig(strong), ModelPool(), Batching())
     prompts = [f"Which one is it, {n}?" for n in range(3)]
     flat = [prompt for prompt in prompts for _ in NAMES]
     found = asked.logprobs(flat, list(NAMES) * 3)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import datasets
 import pytest
 
 from drsow_plugin import Annotator, ConfigError, DrSoW
-from drsow_plugin.records import LogProb, Reward
+from drsow_plugin.engines.fake import FakeEngine
+from drsow_plugin.records import Problem, Reward
 from drsow_plugin.scoring.reward import REFINED, close_calls
 from drsow_plugin.scoring.rows import Row
 
@@ -51,11 +51,9 @@ def test_a_reward_that_cannot_be_refined_says_so(
     rough = DrSoW(strong, weak, dtype="bfloat16").score(PROMPTS, RESPONSES)
     drsow = DrSoW(strong, weak, dtype="bfloat16", refine=1e6)
     monkeypatch.setattr(
-        drsow._exact_sides["weak"].engine,
-        "logprobs",
-        lambda pairs, *_, **__: (
-            [LogProb(math.nan, 1, failure="out of memory: too long")] * len(pairs)
-        ),
+        drsow._exact.models["weak"],
+        "engine",
+        FakeEngine(logprobs=lambda _pair: Problem("out of memory", "too long")),
     )
     refined = drsow.score(PROMPTS, RESPONSES, on_error="null")
     assert [reward.reward for reward in refined] == [reward.reward for reward in rough]
@@ -93,4 +91,4 @@ def test_where_refining_has_no_effect_it_is_refused(strong: str, weak: str) -> N
     with pytest.raises(ConfigError, match="weak_quantization rounds the weights"):
         DrSoW(strong, weak, dtype="bfloat16", weak_quantization=rounded, refine=1)
     half = DrSoW(strong, weak, weak_dtype="bfloat16", refine=1)
-    assert half._exact_sides["strong"] is half._sides["strong"]
+    assert half._exact.models["strong"] is half.models["strong"]

@@ -13,10 +13,12 @@ import pytest
 import torch
 import transformers as tf
 from helpers import tiny
+from helpers.engines import network_of
 from helpers.oracle import token_logprobs
 
 from drsow_plugin import ConfigError, DataError, DrSoW
 from drsow_plugin.errors import NonFiniteError, OverflowLengthError
+from drsow_plugin.models.language_model import ModelRow
 from drsow_plugin.records import LogProb
 from drsow_plugin.scoring.reward import reward
 
@@ -116,7 +118,7 @@ def test_a_plain_lm_of_the_same_weights_is_another_side(strong: str) -> None:
     scored = drsow.score(["What is the capital of France?"], ["It is Paris."])[0]
     assert scored.reward != 0
     assert scored.strong_tokens == scored.weak_tokens + 1  # the end of turn
-    assert drsow._sides["strong"].engine._network is drsow._sides["weak"].engine._network
+    assert network_of(drsow, "strong") is network_of(drsow, "weak")
 
 
 def test_mean_divides_each_side_by_its_own_tokens(strong: str) -> None:
@@ -155,7 +157,7 @@ def test_overflow_error_names_the_row_before_weights_are_loaded(strong: str, wea
     drsow = DrSoW(strong, weak, max_length=60)
     with pytest.raises(OverflowLengthError, match=r"row 1, strong model: \d+ prompt \+ \d+"):
         drsow.score(["short", LONG], ["yes", "yes"])
-    assert "engine" not in drsow._sides["strong"].__dict__
+    assert not drsow.models["strong"].is_loaded
 
 
 def test_overflow_skip_gives_a_null_reward_and_a_reason(strong: str, weak: str) -> None:
@@ -188,10 +190,9 @@ def test_overflow_truncate_prompt_cuts_the_prompt_from_the_left(strong: str, wea
 def test_truncation_keeps_a_leading_bos(tmp_path: Path) -> None:
     folders = [tiny.save(tmp_path / str(seed), seed=seed, template="llama3") for seed in (1, 2)]
     drsow = DrSoW(*folders, max_length=60, overflow="truncate_prompt")
-    row = ([{"role": "user", "content": LONG}], "yes", "row 0")
-    pair = drsow._sides["strong"].tokenise_all([row])[0]
-    row = ([{"role": "user", "content": LONG}], "yes", "")
-    (whole,) = drsow._sides["strong"].renderer.encode_all([row])
+    row = ModelRow([{"role": "user", "content": LONG}], "yes", "row 0")
+    pair = drsow.models["strong"].tokenize([row])[0]
+    (whole,) = drsow.models["strong"].renderer.encode_all([(row.messages, "yes", "")])
     assert len(pair) == 60 and pair.truncated == len(whole) - 60
     assert pair.prompt_ids[0] == whole.prompt_ids[0] == tiny.tokenizer("gpt2_bos").bos_token_id
     assert pair.prompt_ids[1:] == whole.prompt_ids[-len(pair.prompt_ids) + 1 :]
