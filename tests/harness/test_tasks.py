@@ -328,7 +328,7 @@ def test_data_that_cannot_be_used_is_refused(tmp_path: Path, content: str, messa
     ("metadata", "message"),
     [
         ({"data_splt": "x"}, "Unknown name in --metadata 'data_splt'. Did you mean 'data_split'"),
-        ({"data_split": "nope"}, "a single file, which has no split 'nope'"),
+        ({"data_split": "nope"}, "is a file, where data_split=nope says nothing"),
         ({"data_name": "nope"}, "is a file, where data_name=nope says nothing"),
     ],
 )
