@@ -8,7 +8,7 @@ import yaml
 
 MAX_DEPTH = 50
 MAX_REPEATED = 10_000
-"""Most nodes that aliases may add to those that are written out."""
+"""Maximum number of nodes that aliases may add to those that are written out."""
 
 
 def load_yaml(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Where this package keeps files of its own, and how runs stay out of each other's way."""
+"""The cache folder, which is safe to delete, and locks that keep runs apart in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ABANDONED_AFTER_S = 24 * 3600.0
 
 
 def cache_folder(chosen: str | None = None) -> Path:
-    """Return the folder for what can be had again: ``DRSOW_CACHE``, or ``~/.cache/drsow``.
+    """Return the cache folder, safe to delete: ``DRSOW_CACHE``, or ``~/.cache/drsow``.
 
     Args:
         chosen: Another, where one was given.

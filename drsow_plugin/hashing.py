@@ -41,7 +41,10 @@ class Stamp:
         except OSError:
             return None
         return cls(
-            *(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            inode=status.st_ino,
             is_settled=now - max(status.st_mtime_ns, status.st_ctime_ns) > _COARSEST_NS,
         )
 

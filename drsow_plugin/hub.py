@@ -1,4 +1,4 @@
-"""What is told of a name on the Hugging Face Hub before the Hub is asked again and again."""
+"""Checks of names on the Hugging Face Hub, made before a library tries for half a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells how far a long piece of work has come."""
+"""Progress of long work, told on stderr."""
 
 from __future__ import annotations
 

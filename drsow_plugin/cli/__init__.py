@@ -32,16 +32,8 @@ def main() -> None:
     """Any two causal language models as a reward model (Dr. SoW)."""
 
 
-main.add_command(annotate)
-main.add_command(score)
-main.add_command(publish)
-main.add_command(cache)
-main.add_command(plugins)
-main.add_command(domains)
-main.add_command(route)
-main.add_command(enable)
-main.add_command(disable)
-main.add_command(status)
+for command in (annotate, score, publish, cache, plugins, domains, route, enable, disable, status):
+    main.add_command(command)
 
 
 @main.command(

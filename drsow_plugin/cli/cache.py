@@ -1,8 +1,9 @@
-"""The command ``drsow cache``: what is kept, how much, and away with it."""
+"""The command ``drsow cache``: shows what is in the cache folder, and removes it."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -36,11 +37,11 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        return sum(_stat(file)[0] for file in self.files)
+        return sum(status.st_size for status in _statuses(self.files))
 
     @property
     def written(self) -> float:
-        return max(_stat(file)[1] for file in self.files)
+        return max((status.st_mtime for status in _statuses(self.files)), default=0.0)
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True)
@@ -124,12 +125,10 @@ def _remove(entry: _Entry) -> None:
             folder.rmdir()
 
 
-def _stat(file: Path) -> tuple[int, float]:
-    try:
-        found = file.stat()
-    except FileNotFoundError:  # another run was faster
-        return 0, 0.0
-    return found.st_size, found.st_mtime
+def _statuses(files: list[Path]) -> Iterator[os.stat_result]:
+    for file in files:
+        with suppress(FileNotFoundError):  # another run was faster
+            yield file.stat()
 
 
 def _size(size: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,29 +32,29 @@ def data_options(command: F) -> F:
     return command
 
 
-def read_lines(name: str, options: dict[str, Any]) -> Iterator[bytes]:
+def read_lines(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:
     """Read lines, one at a time: those of a text, or the rows of a data set as JSON.
 
     Args:
         name: ``-`` for the standard input, a file of lines, compressed or not, or what
             :func:`~drsow_plugin.data.loading.load_data` takes.
-        options: Those of ``DATA``, which are taken out.
+        options: Of these, those of ``DATA`` count.
 
     Raises:
         DataError: It cannot be read, or an option says nothing about it.
     """
-    asked = {n: options.pop(n) for n in DATA if options.get(n) is not None}
+    own = {n: options[n] for n in DATA if options.get(n) is not None}
     path = Path(name).expanduser()
     is_there = path.exists() and not path.is_dir()  # a pipe that has a name, too
     is_text = name == "-" or (is_there and suffix_of(path) not in _TABLES)
-    if is_text and asked:
+    if is_text and own:
         raise DataError(
-            f"{name} holds lines, about which --{next(iter(asked)).replace('_', '-')} says "
+            f"{name} holds lines, about which --{next(iter(own)).replace('_', '-')} says "
             "nothing. Leave it out."
         )
     if name == "-" and sys.stdin is None:
         raise DataError("The standard input is closed. Give the name of a file, or a pipe.")
-    return _of_text(name, path) if is_text else _of_data(name, asked)
+    return _of_text(name, path) if is_text else _of_data(name, own)
 
 
 def write_line(line: str) -> None:
@@ -82,12 +82,12 @@ def _of_text(name: str, path: Path) -> Iterator[bytes]:
         raise DataError(f"{name} cannot be read: {said}") from error
 
 
-def _of_data(name: str, asked: dict[str, Any]) -> Iterator[bytes]:
+def _of_data(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:
     """Load a data set now, and return its rows as they are asked for, split after split."""
     import datasets
 
     from drsow_plugin.data.loading import load_data
 
-    loaded = load_data([name], **{n.removeprefix("data_"): value for n, value in asked.items()})
+    loaded = load_data([name], **{n.removeprefix("data_"): v for n, v in options.items()})
     splits = loaded.values() if isinstance(loaded, datasets.DatasetDict) else [loaded]
     return (json.dumps(finite(row), default=str).encode() for split in splits for row in split)

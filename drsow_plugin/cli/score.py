@@ -12,7 +12,7 @@ import click
 
 from drsow_plugin.cli.annotate import VALID
 from drsow_plugin.cli.configfile import merge_config
-from drsow_plugin.cli.lines import DATA, data_options, read_lines, write_line
+from drsow_plugin.cli.lines import data_options, read_lines, write_line
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, pair_options
 from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.config.parse import parse_flag, parse_positive
@@ -28,10 +28,15 @@ SOME_FAILED = 3
 """Exit status where a row has no reward; all rows are written all the same."""
 
 DOMAIN = "domain"
-FIELDS = (
-    *("reward", "strong_logprob", "weak_logprob", "strong_tokens", "weak_tokens"),
-    *("reason", "notes"),
-)
+FIELDS = [
+    "reward",
+    "strong_logprob",
+    "weak_logprob",
+    "strong_tokens",
+    "weak_tokens",
+    "reason",
+    "notes",
+]
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
@@ -56,22 +61,21 @@ def score(file: str, config: str | None, **given: Any) -> None:
       demo --weak-template none
     """
     merged = merge_config(given, config, VALID.union(EXTRA))  # those of annotate say nothing here
-    options = {name: merged[name] for name in (*OPTIONS, *EXTRA, *DATA) if name in merged}
-    rows = parse_positive("rows", options.pop("rows", 128)) or 128
-    per_token = parse_flag("token_logprobs", options.pop("token_logprobs", False))
-    lines = enumerate(read_lines(file, options), start=1)
+    rows = parse_positive("rows", merged.get("rows", 128)) or 128
+    per_token = parse_flag("token_logprobs", merged.get("token_logprobs", False))
+    lines = enumerate(read_lines(file, merged), start=1)
 
     from drsow_plugin.config.pair import parse_pair
     from drsow_plugin.scoring.drsow import DrSoW
 
-    drsow = DrSoW.from_config(parse_pair(options))
+    drsow = DrSoW.from_config(parse_pair({n: merged[n] for n in OPTIONS if n in merged}))
     failed = total = 0
-    filled = ((number, line) for number, line in lines if line.strip())
-    while batch := list(islice(filled, rows)):
-        for scored in _score(drsow, batch, per_token):
+    not_blank = ((number, line) for number, line in lines if line.strip())
+    while batch := list(islice(not_blank, rows)):
+        for row in _score(drsow, batch, per_token):
             total += 1
-            failed += scored["reward"] is None
-            write_line(json_line(finite(scored)))
+            failed += row["reward"] is None
+            write_line(json_line(finite(row)))
     if not total:
         click.echo(f"{file} holds no line.", err=True)
     if failed:
@@ -91,30 +95,29 @@ def _score(
     drsow: DrSoW, lines: list[tuple[int, bytes]], per_token: bool
 ) -> Iterator[dict[str, Any]]:
     routing = drsow.config.routing
-    named = (DOMAIN, "domain_confidence") if routing.is_on else ()
     column = routing.known_column
-    same = routing.router == COLUMN and column == DOMAIN  # what is written is what was read
-    taken = {*FIELDS, *named} - ({DOMAIN} if same else set())
-    read = [_read(line, column, taken) for _, line in lines]
-    good = [line.fields for line in read if line.problem is None]
+    fields = [*FIELDS, DOMAIN, "domain_confidence"] if routing.is_on else FIELDS
+    is_copied = routing.router == COLUMN and column == DOMAIN  # what is written is what was read
+    written = {*fields} - {DOMAIN} if is_copied else {*fields}
+    records = [_read(line, column, written) for _, line in lines]
+    rows = [record.fields for record in records if record.problem is None]
     rewards = iter(
         drsow.score(
-            [row["prompt"] for row in good],
-            [row["response"] for row in good],
-            domains=None if column is None else [row[column] for row in good],
+            [row["prompt"] for row in rows],
+            [row["response"] for row in rows],
+            domains=None if column is None else [row[column] for row in rows],
             on_error="null",
             token_logprobs=per_token,
         )
     )
-    fields = (*FIELDS, *named)
-    tokens = ("strong_token_logprobs", "weak_token_logprobs") if per_token else ()
-    for (number, _), line in zip(lines, read, strict=True):
-        if line.problem is not None:
-            reason = f"{BAD_ROW}: line {number}: {line.problem}"
-            yield line.fields | dict.fromkeys(fields) | {"reason": reason}
+    per_token_fields = ["strong_token_logprobs", "weak_token_logprobs"] if per_token else []
+    for (number, _), record in zip(lines, records, strict=True):
+        if record.problem is not None:
+            reason = f"{BAD_ROW}: line {number}: {record.problem}"
+            yield record.fields | dict.fromkeys(fields) | {"reason": reason}
             continue
         reward = next(rewards)
-        yield line.fields | {name: getattr(reward, name) for name in (*fields, *tokens)}
+        yield record.fields | {name: getattr(reward, name) for name in fields + per_token_fields}
 
 
 def _read(line: bytes, column: str | None, written: Set[str]) -> _Line:

@@ -32,10 +32,10 @@ def column_names(path: Path, separator: str) -> list[str]:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=separator)
-            found = next(filter(None, rows), [])
+            header = next(filter(None, rows), [])
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    names = [name or f"Unnamed: {index}" for index, name in enumerate(found)]
+    names = [name or f"Unnamed: {index}" for index, name in enumerate(header)]
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{path}: the column {name!r} is there twice. Rename or remove one.")

@@ -66,7 +66,7 @@ class Routing:
         return self._router is not None and bool(self._router.value.uses_known)
 
     def problem_with(self, known: str | None) -> str | None:
-        """Return why the router cannot go by what the data names, or ``None`` if it can."""
+        """Return why the router cannot use a domain label in the data, or ``None`` if it can."""
         if not isinstance(known, str | None):
             return f"domains are names or None, got {known!r:.80}."
         if self.config.router != COLUMN or not known or known in self.domains:

@@ -42,7 +42,7 @@ class BoundedTemplate:
 
         Args:
             source: Jinja source.
-            date: The day that ``strftime_now`` goes by, from midnight.
+            date: The day of ``strftime_now``, at midnight.
 
         Raises:
             Exception: Whatever Jinja finds wrong with it.
