@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from gpu_methods import METHODS, SHAPE, TINY, Place, random_model, random_rows
-from measure import Positions, body_parameters, floor_flops, product_shapes, product_speed
+from measure import Positions, backbone_parameters, floor_flops, product_shapes, product_speed
 from report import README, table, versions, write_section
 from workloads import Unique, unique
 
@@ -101,7 +101,7 @@ def section(found: dict[str, Any], given: argparse.Namespace, place: Place) -> s
     rows = random_rows(given.prompts, place.shape["vocab_size"])
     one = unique(rows)
     model = random_model(replace(place, device="meta"), 1)
-    flops = 2 * floor_flops(model.config, body_parameters(model), one)
+    flops = 2 * floor_flops(model.config, backbone_parameters(model), one)
     shapes = product_shapes(model.config, place.square)
     peaks = {
         name: product_speed(shape, torch.bfloat16, place.device, seconds=1.0)
@@ -115,7 +115,7 @@ def section(found: dict[str, Any], given: argparse.Namespace, place: Place) -> s
     ]
     head = (
         *("method", "s", "rounds", "response tokens/s", "unique tokens/s", "share of peak"),
-        *("peak GB above weights", "body / unique", "head / unique", "differs by"),
+        *("peak GB above weights", "backbone / unique", "head / unique", "differs by"),
     )
     where = torch.cuda.get_device_name() if place.device == "cuda" else "CPU, tiny model"
     speeds = ", ".join(f"{name} {speed / 1e12:,.1f}" for name, speed in peaks.items())
@@ -124,8 +124,8 @@ def section(found: dict[str, Any], given: argparse.Namespace, place: Place) -> s
         f"responses each, {given.rounds} round(s); "
         f"{versions('drsow-plugin', 'torch', 'transformers', 'lm-eval', 'trl', 'vllm')}. Matrix "
         f"products in the same run, TFLOP/s: {speeds}.\n\n{table(head, lines)}\n\n"
-        f"Both models, {tokens:,} response tokens. Unique: {2 * one.body:,} tokens through the "
-        f"body, {2 * one.head:,} predictions, {flops / 1e12:,.1f} TFLOP."
+        f"Both models, {tokens:,} response tokens. Unique: {2 * one.backbone:,} tokens through the "
+        f"backbone, {2 * one.head:,} predictions, {flops / 1e12:,.1f} TFLOP."
     )
 
 
@@ -144,10 +144,10 @@ def _line(
         f"{seconds:.2f}",
         " ".join(f"{value:.2f}" for value in rounds),
         f"{tokens / seconds:,.0f}",
-        f"{count.body / seconds:,.0f}",
+        f"{count.backbone / seconds:,.0f}",
         f"{flops / seconds / peak:.1%}",
         f"{max(turn.memory for turn in turns):.2f}" if name != "vllm" else "",
-        _ratio([turn.positions.body for turn in turns], count.body),
+        _ratio([turn.positions.backbone for turn in turns], count.backbone),
         _ratio([turn.positions.head for turn in turns], count.head),
         "" if off is None else f"{off:.1e}",
     ]

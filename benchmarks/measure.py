@@ -52,10 +52,10 @@ _PRODUCTS |= {"_linear_pointwise", "mkldnn_linear", "mv", "einsum"}
 
 
 class Positions:
-    """Counts what goes through the body and through the vocabulary projection."""
+    """Counts what goes through the backbone and through the vocabulary projection."""
 
     def __init__(self) -> None:
-        self.body = 0
+        self.backbone = 0
         self.head = 0
 
     @contextmanager
@@ -76,7 +76,7 @@ class Positions:
 
     def _count(self, _layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
-        self.body += hidden.numel() // hidden.shape[-1]
+        self.backbone += hidden.numel() // hidden.shape[-1]
 
 
 def resident_mb() -> dict[str, float]:
@@ -145,25 +145,25 @@ def product_shapes(config: Any, square: int) -> dict[str, Shape]:
     }
 
 
-def floor_flops(config: Any, body_parameters: int, count: Unique) -> float:
+def floor_flops(config: Any, backbone_parameters: int, count: Unique) -> float:
     """Return the multiplications and additions of the unique tokens, each done once.
 
     Args:
         config: The model's.
-        body_parameters: Without embeddings and without the vocabulary matrix.
+        backbone_parameters: Without embeddings and without the vocabulary matrix.
         count: What is unique; its context lengths are those of the attention.
     """
     width = config.num_attention_heads * (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
     return (
-        2 * body_parameters * count.body
+        2 * backbone_parameters * count.backbone
         + 4 * width * config.num_hidden_layers * count.context
         + 2 * config.hidden_size * config.vocab_size * count.head
     )
 
 
-def body_parameters(model: Any) -> int:
+def backbone_parameters(model: Any) -> int:
     """Return the parameters of a model without its embeddings and its vocabulary matrix."""
     tables = {id(layer.weight): layer.weight.numel() for layer in _tables(model)}
     return sum(parameter.numel() for parameter in model.parameters()) - sum(tables.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from measure import body_parameters
+from measure import backbone_parameters
 
 from drsow_plugin import DrSoW
 from drsow_plugin.models.demo import demo_model
@@ -67,4 +67,4 @@ def shape() -> tuple[Any, int]:
     path = demo_model()
     config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
     with torch.device("meta"):
-        return config, body_parameters(AutoModelForCausalLM.from_config(config))
+        return config, backbone_parameters(AutoModelForCausalLM.from_config(config))

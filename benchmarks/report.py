@@ -18,7 +18,7 @@ NAMES = {
     "rewardbench": "RewardBench `DPOInference`",
 }
 HEAD = (
-    *("method", "CPU s", "x ours", "rounds", "body positions", "/ unique", "head positions"),
+    *("method", "CPU s", "x ours", "rounds", "backbone positions", "/ unique", "head positions"),
     *("/ unique", "peak MB", "error", "shift", "/ floor"),
 )
 
@@ -78,8 +78,8 @@ def _line(
         f"{seconds:.1f}",
         f"{seconds / ours:.2f}" if ours else "",
         " ".join(f"{turn['cpu']:.1f}" for turn in found),
-        f"{first['body']:,}",
-        f"{first['body'] / unique.body:.2f}",
+        f"{first['backbone']:,}",
+        f"{first['backbone'] / unique.backbone:.2f}",
         f"{first['head']:,}",
         f"{first['head'] / unique.head:.2f}",
         f"{peak:,.0f}",
@@ -104,17 +104,21 @@ def _nats(value: float | None) -> str:
 def best_of_table(columns: Mapping[str, Mapping[str, Any]], jobs: Mapping[str, Any]) -> str:
     """Return how work grows with the number of candidates, a row for each number."""
     methods = list(next(iter(columns.values())))
-    head = ["candidates", "unique body", "unique head"]
+    head = ["candidates", "unique backbone", "unique head"]
     for name in methods:
-        head += [f"{NAMES[name]}: CPU s", "body", "head"]
+        head += [f"{NAMES[name]}: CPU s", "backbone", "head"]
     lines = []
     for workload, turns in columns.items():
         unique = jobs[workload]["unique"]
-        line = [workload.removeprefix("bestof"), f"{unique.body:,}", f"{unique.head:,}"]
+        line = [workload.removeprefix("bestof"), f"{unique.backbone:,}", f"{unique.head:,}"]
         for name in methods:
             if _ran(turns[name]):
                 first = turns[name][0]
-                line += [f"{_seconds(turns[name]):.1f}", f"{first['body']:,}", f"{first['head']:,}"]
+                line += [
+                    f"{_seconds(turns[name]):.1f}",
+                    f"{first['backbone']:,}",
+                    f"{first['head']:,}",
+                ]
             else:
                 line += ["not run", "", ""]
         lines.append(line)

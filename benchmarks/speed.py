@@ -208,7 +208,7 @@ def sections(
         parts.append(
             f"### {job.name}: {len(job.rows)} responses, {len(job.rows) // 2} pairs\n\n"
             + workload_table(turns[job.name], entry)
-            + f"\n\nUnique: {entry['unique'].body:,} tokens through the body, "
+            + f"\n\nUnique: {entry['unique'].backbone:,} tokens through the backbone, "
             f"{entry['unique'].head:,} predictions. Floor: {entry['floor_s']:.2f} s. lm-eval's "
             f"batch size `auto` would compute {auto:,} positions if 64 rows fit (computed, by its "
             "source)."

@@ -118,7 +118,7 @@ def _method(name: str) -> Any:
                 "cpu": time.process_time() - cpu,
                 "wall": time.perf_counter() - wall,
                 "peak_mb": resident_mb()["peak"],
-                "body": positions.body,
+                "backbone": positions.backbone,
                 "head": positions.head,
                 "logprobs": [[side.logprobs[index] for index in check] for side in found],
                 "pairs": [[side.pairs[index] for index in check if side.pairs] for side in found],

@@ -135,18 +135,20 @@ class Unique:
     """How many different things there are to compute.
 
     Attributes:
-        body: Prefixes that a hidden state is needed of: each is one token through the body.
+        backbone: Prefixes that a hidden state is needed of: each is one token through the backbone.
         head: Prefixes at which a response token is predicted: each is one set of logits.
-        context: Over the prefixes of ``body``, the sum of their lengths: how many keys all
+        context: Over the prefixes of ``backbone``, the sum of their lengths: how many keys all
             the queries look at together.
     """
 
-    body: int
+    backbone: int
     head: int
     context: int
 
     def __add__(self, other: Unique) -> Unique:
-        return Unique(self.body + other.body, self.head + other.head, self.context + other.context)
+        return Unique(
+            self.backbone + other.backbone, self.head + other.head, self.context + other.context
+        )
 
 
 def unique(pairs: Iterable[TokenPair]) -> Unique:
@@ -154,7 +156,7 @@ def unique(pairs: Iterable[TokenPair]) -> Unique:
 
     Slow and simple on purpose: it shares no code with what it is held against.
     """
-    body: set[tuple[int, ...]] = set()
+    backbone: set[tuple[int, ...]] = set()
     head: set[tuple[int, ...]] = set()
     for pair in pairs:
         if not pair.response_ids:
@@ -162,10 +164,10 @@ def unique(pairs: Iterable[TokenPair]) -> Unique:
         read = pair.prompt_ids + pair.response_ids[:-1]
         for length in range(1, len(read) + 1):
             prefix = read[:length]
-            body.add(prefix)
+            backbone.add(prefix)
             if length >= len(pair.prompt_ids):
                 head.add(prefix)
-    return Unique(len(body), len(head), sum(map(len, body)))
+    return Unique(len(backbone), len(head), sum(map(len, backbone)))
 
 
 def auto_batch_positions(pairs: Iterable[TokenPair], rows: int = 64) -> int:

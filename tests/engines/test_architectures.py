@@ -150,12 +150,12 @@ def test_a_model_that_predicts_by_the_length_of_a_row_is_refused() -> None:
 
 def test_special_tokens_that_a_model_cannot_read_do_not_keep_it_from_being_split() -> None:
     made = model("llava")
-    body = made.base_model.forward
+    backbone = made.base_model.forward
 
     def forward(input_ids: torch.Tensor, **options: object) -> object:
         if (input_ids == 60).any():
             raise ValueError("a picture's token without a picture")
-        return body(input_ids=input_ids, **options)
+        return backbone(input_ids=input_ids, **options)
 
     made.base_model.forward = forward
     assert Network(made).splits

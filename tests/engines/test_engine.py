@@ -114,12 +114,12 @@ def test_models_that_would_come_out_wrong_do_not_share(make: object, dtype: torc
 
 @pytest.mark.parametrize("arch", tiny.CONFIGS)
 def test_nothing_is_computed_twice(arch: str) -> None:
-    """The body runs once for each distinct prefix, the head once for each that predicts."""
+    """The backbone runs once for each distinct prefix, the head once for each that predicts."""
     pairs = [pair for pair in rows(3) if len(pair) < 48]  # LongRoPE shares no longer ones
     model = tiny.model(arch)
-    made, body = engine(model), []
+    made, backbone = engine(model), []
     model.get_input_embeddings().register_forward_hook(
-        lambda _module, inputs, _output: body.append(inputs[0].numel())
+        lambda _module, inputs, _output: backbone.append(inputs[0].numel())
     )
     with HeadCounter([model]) as head:
         logprobs(made, pairs)
@@ -127,7 +127,7 @@ def test_nothing_is_computed_twice(arch: str) -> None:
         assert round(head.positions) == sum(len(pair.response_ids) for pair in pairs)
         return
     counted = unique(pairs)
-    assert (sum(body), round(head.positions)) == (counted.body, counted.head)
+    assert (sum(backbone), round(head.positions)) == (counted.backbone, counted.head)
 
 
 def test_a_model_that_reads_ahead_is_refused() -> None:
@@ -268,7 +268,7 @@ def test_a_head_that_does_more_than_multiply_is_not_taken_for_one(
 
 
 class Odd(torch.nn.Module):
-    """A model whose head looks at the ids too, so that it cannot run apart from the body."""
+    """A model whose head looks at the ids too, so that it cannot run apart from the backbone."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A guard: what goes through body and vocabulary projection stays at what is unavoidable.
+"""A guard: what goes through backbone and vocabulary projection stays at what is unavoidable.
 
 Nothing is timed. Positions are counted on the real modules while the public entry scores the
 workloads of the benchmark, and held against a count of distinct prefixes that shares no code
@@ -24,7 +24,7 @@ from drsow_plugin import Annotator, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.engines.local.engine import LocalEngine
 from drsow_plugin.records import TokenPair
 
-MOST_BODY, MOST_HEAD = 1.02, 1.00
+MAX_BACKBONE, MAX_HEAD = 1.02, 1.00
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def test_each_token_is_computed_once(pair: dict[str, str], name: str) -> None:
     drsow, rows = DrSoW(**pair), workload(name, 24)
     with counted(drsow) as positions:
         drsow.score([messages for messages, _ in rows], [text for _, text in rows])
-    least = needed(drsow, rows)
-    assert least.body <= positions.body <= MOST_BODY * least.body
-    assert least.head <= positions.head <= MOST_HEAD * least.head
+    minimum = needed(drsow, rows)
+    assert minimum.backbone <= positions.backbone <= MAX_BACKBONE * minimum.backbone
+    assert minimum.head <= positions.head <= MAX_HEAD * minimum.head
 
 
 def test_best_of_n_costs_what_the_responses_cost(pair: dict[str, str]) -> None:
@@ -71,9 +71,9 @@ def test_best_of_n_costs_what_the_responses_cost(pair: dict[str, str]) -> None:
         rows = workload(f"bestof{number}", 24)
         with counted(drsow) as positions:
             drsow.score([messages for messages, _ in rows], [text for _, text in rows])
-        counts[number] = positions.body, positions.head
-    more_body, more_head = (b - a for a, b in zip(counts[2], counts[16], strict=True))
-    assert more_body <= more_head  # no prompt was read again
+        counts[number] = positions.backbone, positions.head
+    more_backbone, more_head = (b - a for a, b in zip(counts[2], counts[16], strict=True))
+    assert more_backbone <= more_head  # no prompt was read again
 
 
 def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
@@ -89,9 +89,9 @@ def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
     positions = Positions()
     with positions.counting(causal_lms()):
         data.map(annotate, batched=True)
-    least = needed(DrSoW(**pair), rows)
-    assert positions.body <= MOST_BODY * least.body
-    assert positions.head <= MOST_HEAD * least.head
+    minimum = needed(DrSoW(**pair), rows)
+    assert positions.backbone <= MAX_BACKBONE * minimum.backbone
+    assert positions.head <= MAX_HEAD * minimum.head
 
 
 def test_the_same_is_true_of_lm_eval(pair: dict[str, str]) -> None:
@@ -109,9 +109,9 @@ def test_the_same_is_true_of_lm_eval(pair: dict[str, str]) -> None:
         simple_evaluate(
             model=lm, tasks=["llmbar_natural"], task_manager=manager, limit=12, bootstrap_iters=0
         )
-    least = needed(DrSoW(**pair), expected)
-    assert least.body <= positions.body <= MOST_BODY * least.body
-    assert least.head <= positions.head <= MOST_HEAD * least.head
+    minimum = needed(DrSoW(**pair), expected)
+    assert minimum.backbone <= positions.backbone <= MAX_BACKBONE * minimum.backbone
+    assert minimum.head <= positions.head <= MAX_HEAD * minimum.head
 
 
 def test_a_model_router_reads_its_own_prompt_once_a_call(
@@ -130,6 +130,6 @@ def test_a_model_router_reads_its_own_prompt_once_a_call(
         monkeypatch.setattr(LocalEngine, "logprobs", noting)
         drsow.score(prompts, ["It is."] * 8)
     assert len(calls) == 3  # names after prompts, then both sides
-    least = sum(calls, Unique(0, 0, 0))
-    assert least.body <= positions.body <= MOST_BODY * least.body
-    assert least.head <= positions.head <= MOST_HEAD * least.head
+    minimum = sum(calls, Unique(0, 0, 0))
+    assert minimum.backbone <= positions.backbone <= MAX_BACKBONE * minimum.backbone
+    assert minimum.head <= positions.head <= MAX_HEAD * minimum.head
