@@ -16,7 +16,7 @@ else:
 from drsow_plugin.annotate.items import raise_first, read_rows
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.layout import find_layout
-from drsow_plugin.annotate.options import label_options, split_options
+from drsow_plugin.annotate.options import LabelConfig, parse_labelling
 from drsow_plugin.annotate.scorer import Scorer
 from drsow_plugin.annotate.tables import (
     check_mapping,
@@ -27,7 +27,8 @@ from drsow_plugin.annotate.tables import (
 )
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.config.keywords import AnnotatorOptions
-from drsow_plugin.config.pair import as_options, parse_pair
+from drsow_plugin.config.options import given_options
+from drsow_plugin.config.pair import PairConfig, as_options
 from drsow_plugin.config.parse import call_text
 
 if TYPE_CHECKING:
@@ -77,18 +78,24 @@ class Annotator:
         Raises:
             ConfigError: An option or a model is wrong.
         """
-        self._set({"strong": strong, "weak": weak, **options})
+        self._set(*parse_labelling({"strong": strong, "weak": weak, **options}))
         self.scorer.open()  # what is wrong with the models shows now
 
-    def _set(self, options: Mapping[str, Any], fingerprint: str | None = None) -> None:
-        pair, self.config = split_options(options)
-        self.scorer = Scorer(
-            parse_pair(pair), token_logprobs=self.config.token_logprobs, fingerprint=fingerprint
-        )
+    @classmethod
+    def from_config(cls, pair: PairConfig, labels: LabelConfig) -> Annotator:
+        """Open a pair of models for labelling, from configurations that are parsed already."""
+        annotator = cls.__new__(cls)
+        annotator._set(pair, labels)
+        annotator.scorer.open()
+        return annotator
+
+    def _set(self, pair: PairConfig, labels: LabelConfig, fingerprint: str | None = None) -> None:
+        self.config = labels
+        self.scorer = Scorer(pair, token_logprobs=labels.token_logprobs, fingerprint=fingerprint)
         self.report: Report | None = None
 
     def __repr__(self) -> str:
-        options = as_options(self.scorer.pair) | label_options(self.config)
+        options = as_options(self.scorer.pair) | given_options(self.config)
         return call_text("Annotator", options)
 
     def __call__(
@@ -193,7 +200,7 @@ class Annotator:
 
     def options(self) -> dict[str, Any]:
         """Return the options in force, but for defaults, with Hub revisions as commits."""
-        return self.scorer.options() | label_options(self.config)
+        return self.scorer.options() | given_options(self.config)
 
     def describe(self) -> dict[str, Any]:
         """Return the pair and the policies, as plain values; see :meth:`DrSoW.describe`."""
@@ -213,5 +220,5 @@ def _restore(state: str) -> Annotator:
     """Return the annotator of a pickled configuration; opens no model."""
     loaded = json.loads(state)
     annotator = Annotator.__new__(Annotator)
-    annotator._set(loaded["options"], loaded["fingerprint"])
+    annotator._set(*parse_labelling(loaded["options"]), loaded["fingerprint"])
     return annotator

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind, label_options
+from drsow_plugin.annotate.options import PREFIX, Kind, LabelConfig, check_kind
+from drsow_plugin.config.options import given_options
 from drsow_plugin.config.routing import COLUMN, RoutingConfig
 from drsow_plugin.errors import DataError, unknown_name
 
@@ -91,7 +92,7 @@ def find_layout(
         DataError: A column that was named is not there, or the columns are of no known
             kind, or of more than one.
     """
-    for option, name in label_options(config).items():
+    for option, name in given_options(config).items():
         if option.endswith("_column") and name not in columns:
             raise DataError(f"{option}: {unknown_name('column', name, columns)}")
     readings = _readings(columns, config)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drsow_plugin.config.options import given_options, options_of, parse_options
-from drsow_plugin.config.pair import OPTIONS
+from drsow_plugin.config.pair import OPTIONS, PairConfig, parse_pair
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.option import Values, documented, option
 from drsow_plugin.records import OnError
@@ -141,8 +141,8 @@ KIND_WORDS: Mapping[str, str] = {
 }
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], LabelConfig]:
-    """Part the options of an annotator into those of the pair and the checked rest.
+def parse_labelling(options: Mapping[str, Any]) -> tuple[PairConfig, LabelConfig]:
+    """Turn the options of an annotator into checked configurations, of the pair and of the labels.
 
     Raises:
         ConfigError: A name is unknown or a value invalid.
@@ -151,13 +151,8 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], LabelConf
         if name not in OPTIONS and name not in LABEL_OPTIONS:
             raise ConfigError(unknown_name("option", name, {*OPTIONS, *LABEL_OPTIONS}))
     given = {name: value for name, value in options.items() if value is not None}
-    pair = {name: value for name, value in options.items() if name in OPTIONS}
-    return pair, LabelConfig(**parse_options(LabelConfig, given))
-
-
-def label_options(config: LabelConfig) -> dict[str, Any]:
-    """Return the options that make this configuration; no defaults."""
-    return given_options(config)
+    labels = LabelConfig(**parse_options(LabelConfig, given))
+    return parse_pair({name: v for name, v in options.items() if name in OPTIONS}), labels
 
 
 def check_kind(config: LabelConfig, kind: Kind) -> None:
@@ -166,7 +161,7 @@ def check_kind(config: LabelConfig, kind: Kind) -> None:
     Raises:
         ConfigError: One was.
     """
-    for name, value in label_options(config).items():
+    for name, value in given_options(config).items():
         kinds = OF_KINDS.get(name, (kind,))
         if kind not in kinds:
             raise ConfigError(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
-from drsow_plugin.annotate.options import OF_KINDS, LabelConfig, label_options
+from drsow_plugin.annotate.options import OF_KINDS, LabelConfig
 from drsow_plugin.annotate.outputs import Place
 from drsow_plugin.annotate.plots import draw
 from drsow_plugin.annotate.statistics import Statistics
+from drsow_plugin.config.options import given_options
 from drsow_plugin.errors import DataError
 from drsow_plugin.printable import printable
 from drsow_plugin.records import SIDES
@@ -97,7 +98,7 @@ class Report:
             kind=kind,
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             fingerprint=scorer.fingerprint,
-            options=scorer.options() | label_options(config),
+            options=scorer.options() | given_options(config),
             pair=pair,
             routing=routing or None,
             domains=domains,

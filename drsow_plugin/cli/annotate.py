@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drsow_plugin.annotate.drivers import parse_processes
-from drsow_plugin.annotate.options import LABEL_OPTIONS, split_options
+from drsow_plugin.annotate.options import LABEL_OPTIONS, parse_labelling
 from drsow_plugin.cache import cache_folder
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
 from drsow_plugin.cli.outputs import open_output
-from drsow_plugin.config.pair import OPTIONS, parse_pair
+from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.config.parse import parse_flag, parse_positive
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.hashing import text_sha256
@@ -69,7 +69,7 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     options = merge_config(given, config, VALID)
     inputs, target = _paths(paths, options)
     ours = {name: options.pop(name) for name in (*RUN, *PUBLISH) if name in options}
-    parse_pair(split_options(options)[0])
+    pair, labels = parse_labelling(options)
     push = parse_flag("push", ours.get("push", False))
     for name in PUBLISH[1:]:
         if name in ours and not push:
@@ -90,7 +90,7 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
         load_data(inputs, **{name.removeprefix("data_"): ours.get(name) for name in DATA}), limit
     )
     output.check(data)
-    annotator = Annotator(**options)
+    annotator = Annotator.from_config(pair, labels)
     source = [[_absolute(name) for name in inputs], *map(ours.get, DATA[:2])]
     with output.reserved(text_sha256(json.dumps(source))) as folder:
         labelled = annotator.run(

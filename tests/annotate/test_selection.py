@@ -13,7 +13,7 @@ import pytest
 from drsow_plugin.annotate.columns import status_values
 from drsow_plugin.annotate.items import Item, read_ratings, read_rows
 from drsow_plugin.annotate.layout import find_layout
-from drsow_plugin.annotate.options import LabelConfig, split_options
+from drsow_plugin.annotate.options import LabelConfig, parse_labelling
 from drsow_plugin.annotate.selection import CLOSE, FEW, IDENTICAL, TIE, select_pair
 from drsow_plugin.errors import ConfigError, DataError
 
@@ -82,7 +82,7 @@ def test_columns_that_do_not_fit_are_refused(
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        split_options(options)
+        parse_labelling({"strong": "a/strong", "weak": "a/weak", **options})
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import pytest
 from click.testing import CliRunner
 
-from drsow_plugin import ConfigError, ModelConfig, PairConfig, Scoring
-from drsow_plugin.annotate.options import LABEL_OPTIONS, LabelConfig
+from drsow_plugin import Annotator, ConfigError, ModelConfig, PairConfig, Scoring
+from drsow_plugin.annotate.options import LABEL_OPTIONS, LabelConfig, parse_labelling
 from drsow_plugin.cli import main
 from drsow_plugin.config.keywords import AnnotatorOptions
 from drsow_plugin.config.options import given_options, options_of, parse_options
@@ -92,6 +92,15 @@ def test_every_field_is_an_option_or_known_to_be_none() -> None:
     for config in (ModelConfig, PairConfig, Scoring, RoutingConfig, LabelConfig):
         names = {entry.name for entry in dataclasses.fields(config)}
         assert names - set(options_of(config)) == inner.get(config, set())
+
+
+def test_an_annotator_of_parsed_options_is_that_of_the_options(strong: str, weak: str) -> None:
+    options: dict[str, Any] = {"strong": strong, "weak": weak, "weak_dtype": "float64", "seed": "3"}
+    parsed = Annotator.from_config(*parse_labelling(options))
+    assert repr(parsed) == repr(Annotator(**options))
+    assert parsed.options() == {**options, "seed": 3}
+    with pytest.raises(ConfigError, match="Did you mean 'select'"):
+        parse_labelling({**options, "selct": 1})
 
 
 def test_texts_name_every_word_that_an_option_takes() -> None:
