@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -20,7 +20,6 @@ from drsow_plugin.annotate.options import LabelConfig, parse_labelling
 from drsow_plugin.annotate.scorer import Scorer
 from drsow_plugin.annotate.tables import (
     check_mapping,
-    has_null_column,
     labelled_table,
     own_columns,
     plain_columns,
@@ -32,7 +31,6 @@ from drsow_plugin.config.pair import PairConfig, as_options
 from drsow_plugin.config.parse import call_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedModel
 
     from drsow_plugin.annotate.report import Report
@@ -100,7 +98,7 @@ class Annotator:
 
     def __call__(
         self, batch: Mapping[str, Sequence[Any]], rank: int | None = None
-    ) -> dict[str, list[Any]] | pa.Table:
+    ) -> dict[str, list[Any]]:
         """Return the columns to add to a batch, for ``datasets.map``.
 
         Args:
@@ -108,8 +106,8 @@ class Annotator:
             rank: Number of the process; it chooses the device.
 
         Returns:
-            The columns as lists, which ``map`` puts beside the others. Where one of them has no
-            value, from which ``map`` could tell its type, the whole batch as a table instead.
+            The columns as lists. A batch that ``map`` made of Arrow rows gets them put into it
+            instead, with their types: a list without a value would have the type null for good.
 
         Raises:
             DataError: The columns are of no known kind, or a row cannot be scored and
@@ -127,9 +125,12 @@ class Annotator:
         if self.config.on_error == "raise":
             raise_first(items, rewards)
         labels = labeller.label(values, items, rewards)
-        if table is not None and has_null_column(labels):
-            return labelled_table(table, labels, labeller)
-        return {**own_columns(values, labels, labeller), **labels.columns}
+        if table is None:
+            return {**own_columns(values, labels, labeller), **labels.columns}
+        labelled = labelled_table(table, labels, labeller)
+        for name in labelled.column_names:
+            cast(Any, batch)[name] = labelled.column(name)
+        return {}
 
     def run(
         self,

@@ -185,10 +185,3 @@ def own_columns(
         changed[names[1]] = [a if swap else b for a, b, swap in rows]
     renamed = {new: {**values, **changed}[old] for old, new in labeller.renames().items()}
     return {**changed, **renamed}
-
-
-def has_null_column(labels: Labels) -> bool:
-    """Tell whether a column holds no value at all, so that its type cannot be seen."""
-    return any(
-        all(value is None or value == [] for value in values) for values in labels.columns.values()
-    )

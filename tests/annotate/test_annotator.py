@@ -217,6 +217,9 @@ def test_a_first_batch_without_any_value_does_not_fix_the_type(strong: str, weak
     labelled = label(rows, Annotator(strong, weak))
     assert labelled.features["drsow_margin"] == datasets.Value("float64")
     assert [margin is None for margin in labelled["drsow_margin"]] == [True] * 4 + [False] * 4
+    removed = label(rows, Annotator(strong, weak), remove_columns=["id"])
+    assert list(removed) == list(labelled.remove_columns(["id"]))
+    assert removed.features == labelled.remove_columns(["id"]).features
     same = label(candidates(8), Annotator(strong, weak, min_margin=1e9))
     assert same.features["chosen"] == same.features["prompt"]
     assert set(same["drsow_status"]) == {"margin below min_margin"}
