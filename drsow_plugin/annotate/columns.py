@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from drsow_plugin.annotate.items import Item
 from drsow_plugin.prompts import is_prefill
-from drsow_plugin.records import BAD_ROW, Message, Reward
+from drsow_plugin.records import BAD_ROW, SIDES, Message, Problem, Reward
 
-OK, PARTIAL = "ok", "partial"
+_OK, _PARTIAL = "ok", "partial: "
 
 TEXT, NUMBER, COUNT, FLAG = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -58,25 +58,48 @@ def response_columns(token_logprobs: bool) -> Schema:
     return _RESPONSE | (_TOKENS if token_logprobs else {})
 
 
-def status_values(
-    item: Item, problem: str | None, rewards: Iterable[Reward | None]
-) -> dict[str, Any]:
-    """Return the columns that say how a row went.
+@dataclass(frozen=True)
+class Status:
+    """How a row went; it reads ``ok``, or why there is no reward or no pair.
 
-    Args:
-        item: The row.
-        problem: What else than ``ok`` there is to say.
-        rewards: Those of the row.
+    Attributes:
+        problem: What went wrong, or ``None``. Its kind is what rows are counted by.
+        is_partial: Whether a pair was made nonetheless, of other candidates.
     """
-    if item.problem:
-        return {"status": f"{BAD_ROW}: {item.problem}", "notes": ""}
-    notes: dict[str, None] = dict.fromkeys(item.notes)
+
+    problem: Problem | None = None
+    is_partial: bool = False
+
+    @property
+    def failure(self) -> Problem | None:
+        """Why the row lacks what it was labelled for, a reward or a pair; ``None`` if it has it."""
+        return None if self.is_partial else self.problem
+
+    def __str__(self) -> str:
+        if self.problem is None:
+            return _OK
+        return f"{_PARTIAL}{self.problem}" if self.is_partial else str(self.problem)
+
+    @classmethod
+    def parse(cls, text: str) -> Status:
+        """Return the status that a column says."""
+        if text == _OK:
+            return cls()
+        kind, _, detail = text.removeprefix(_PARTIAL).partition(": ")
+        return cls(Problem(kind, detail), is_partial=text.startswith(_PARTIAL))
+
+
+def row_notes(item: Item, rewards: Iterable[Reward | None]) -> list[str]:
+    """Return what was unusual in scoring a row; nothing of a row that could not be read."""
+    if item.problem is not None:
+        return []
+    notes = list(item.notes)
     for reward in filter(None, rewards):
-        notes |= dict.fromkeys(reward.notes)
-        for side in ("strong", "weak"):
+        notes += reward.notes
+        for side in SIDES:
             if cut := getattr(reward, f"{side}_truncated"):
-                notes[f"{side}: {cut} prompt tokens cut from the left"] = None
-    return {"status": problem or OK, "notes": "; ".join(notes)}
+                notes.append(f"{side}: {cut} prompt tokens cut from the left")
+    return list(dict.fromkeys(notes))
 
 
 def domain_values(rewards: Iterable[Reward | None]) -> dict[str, Any]:
@@ -88,16 +111,26 @@ def domain_values(rewards: Iterable[Reward | None]) -> dict[str, Any]:
     }
 
 
-def missing_rewards(named: Mapping[str, Reward | None]) -> str | None:
-    """Return why rewards are missing: the kind of the first, then each response's reason."""
-    kind, details = "", []
-    for name, reward in named.items():
-        reason = f"{BAD_ROW}: missing" if reward is None else reward.reason
-        if reason:
-            first, _, detail = reason.partition(": ")
-            kind = kind or first
-            details.append(f"{name}: {detail}")
-    return f"{kind}: {'; '.join(details)}" if details else None
+def one_problem(problems: Sequence[Problem]) -> Problem | None:
+    """Return the problems of one response as one, of the kind of the first."""
+    if not problems:
+        return None
+    kind = problems[0].kind
+    return Problem(kind, "; ".join(map(str, problems)).removeprefix(f"{kind}: "))
+
+
+def missing_rewards(rewards: Mapping[str, Reward | None]) -> Problem | None:
+    """Return why rewards are missing, each after its name: of the kind of the first."""
+    missing = Problem(BAD_ROW, "missing")
+    problems = {
+        name: missing if reward is None else one_problem(reward.problems)
+        for name, reward in rewards.items()
+    }
+    named = [(name, problem) for name, problem in problems.items() if problem is not None]
+    if not named:
+        return None
+    details = (f"{name}: {problem.detail}" for name, problem in named)
+    return Problem(named[0][1].kind, "; ".join(details))
 
 
 def conversation(

@@ -21,7 +21,7 @@ from drsow_plugin.prompts import (
     response_text,
     unscored,
 )
-from drsow_plugin.records import Message, Reward
+from drsow_plugin.records import BAD_ROW, Message, Problem, Reward
 
 Rewards = list[list[Reward | None]]
 """For each row a reward for each response; ``None`` for a missing response."""
@@ -45,7 +45,7 @@ class Item:
 
     prompt: Sequence[Message] = ()
     responses: tuple[str | None, ...] = ()
-    problem: str | None = None
+    problem: Problem | None = None
     domain: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -85,9 +85,9 @@ def _read(row: Mapping[str, Any], layout: Layout, number: int) -> Item:
     except NumberingError as error:
         raise NumberingError(f"row {number}: {error}") from error
     except DataError as error:
-        return Item(problem=str(error).lstrip(":, "))
+        return Item(problem=Problem.of(error, ""))
     except Exception as error:  # whatever a row holds, the others are read
-        return Item(problem=f"cannot be read: {type(error).__name__}: {error}")
+        return Item(problem=Problem(BAD_ROW, f"cannot be read: {type(error).__name__}: {error}"))
 
 
 def _item(row: Mapping[str, Any], layout: Layout) -> Item:
@@ -283,8 +283,8 @@ def raise_first(items: Sequence[Item], rewards: Rewards, first_row: int = 0) -> 
     Raises:
         DataError: There is one.
     """
-    for row, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-        reasons = [item.problem, *(reward.reason for reward in scored if reward)]
+    for row, (item, of_row) in enumerate(zip(items, rewards, strict=True)):
+        reasons = [str(item.problem or ""), *(reward.reason for reward in of_row if reward)]
         reason = next(filter(None, reasons), None)
         if reason:
             raise DataError(

@@ -12,20 +12,20 @@ from drsow_plugin.annotate.columns import (
     FLAG,
     MESSAGES,
     NUMBER,
-    PARTIAL,
     TEXT,
     Column,
     Schema,
+    Status,
     conversation,
     missing_rewards,
-    status_values,
+    one_problem,
 )
 from drsow_plugin.annotate.items import Item
-from drsow_plugin.annotate.labeller import Batch, Label, Labeller, raw_prompt, with_left_out
+from drsow_plugin.annotate.labeller import Batch, Label, Labeller, raw_prompt
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.selection import CLOSE, Choice, select_pair
-from drsow_plugin.records import Reward
+from drsow_plugin.records import Problem, Reward
 
 _TRAINED = ("prompt", "chosen", "rejected")  # as TRL's trainers name them
 
@@ -36,11 +36,10 @@ class SingleLabeller(Labeller):
     def _added(self) -> Schema:
         return self.per_response
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
-        reward = scored[0] if scored else None
+    def _label(self, item: Item, rewards: Sequence[Reward | None], row: Mapping[str, Any]) -> Label:
+        reward = rewards[0] if rewards else None
         values = {name: getattr(reward, name, None) for name in self.per_response}
-        problem = reward.reason if reward else None
-        return Label(values | status_values(item, problem, scored), values["reward"] is not None)
+        return Label(values, Status(one_problem(reward.problems if reward else ())))
 
 
 class PairLabeller(Labeller):
@@ -54,12 +53,12 @@ class PairLabeller(Labeller):
         mixed = layout.prompt is not None and self.text_prompt != self.text_response
         wanted = mixed if config.messages is None else config.messages
         # Where all of it is messages already there is nothing to write.
-        self._rewrites = wanted and (self.text_response or self.text_prompt)
+        self.writes_messages = wanted and (self.text_response or self.text_prompt)
         # What stands in several columns has to be written, as text where it is not rewritten.
         composed = layout.label is not None or layout.input is not None
-        self._writes = self._rewrites or composed
+        self._writes = self.writes_messages or composed
         plain = self.text_response and (self.text_prompt or layout.prompt is None)
-        self._text = plain and not self._rewrites
+        self._text = plain and not self.writes_messages
         self._swaps = config.relabel == "swap"
 
     def _added(self) -> Schema:
@@ -94,44 +93,40 @@ class PairLabeller(Labeller):
         return [] if self.config.keep_names or composed else list(self._other_names())
 
     def _other_names(self) -> dict[str, str]:
-        named = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)
-        return {own: name for name, own in named if own is not None and own != name}
+        names = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)
+        return {own: name for name, own in names if own is not None and own != name}
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
-        chosen, rejected = scored or (None, None)
+    def _label(self, item: Item, rewards: Sequence[Reward | None], row: Mapping[str, Any]) -> Label:
+        chosen, rejected = rewards or (None, None)
         margin = None
         if chosen and rejected and chosen.reward is not None and rejected.reward is not None:
             margin = chosen.reward - rejected.reward
         swapped = self._swaps and margin is not None and margin < 0
         if swapped and margin is not None:
             chosen, rejected, margin = rejected, chosen, -margin
-        named = {"chosen": chosen, "rejected": rejected}
+        sides = {"chosen": chosen, "rejected": rejected}
         values: dict[str, Any] = {
             f"{side}_{name}": getattr(reward, name, None)
-            for side, reward in named.items()
+            for side, reward in sides.items()
             for name in self.per_response
         }
         values["margin"] = margin
         if self._swaps:
             values["swapped"] = swapped
-        least = self.config.min_margin
-        is_close = margin is not None and margin < least and least > 0
-        problem = CLOSE if is_close else missing_rewards(named)
-        values |= status_values(item, problem, scored)
+        minimum = self.config.min_margin
+        is_close = margin is not None and margin < minimum and minimum > 0
+        status = Status(Problem(CLOSE, "") if is_close else missing_rewards(sides))
         if self._writes:
-            values |= self._pair(item, given, swapped)
-        if self._rewrites:
-            values["notes"] = with_left_out(values["notes"], item)
-        usable = margin is not None and not is_close
-        return Label(values, usable, swapped and not self._writes)
+            values |= self._pair(item, row, swapped)
+        return Label(values, status, swapped and not self._writes)
 
-    def _pair(self, item: Item, given: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
+    def _pair(self, item: Item, row: Mapping[str, Any], swapped: bool) -> dict[str, Any]:
         """Return prompt, chosen and rejected as they are written; of a bad row what there is."""
-        raw = [None if self.layout.label else given[name] for name in self.layout.responses]
+        raw = [None if self.layout.label else row[name] for name in self.layout.responses]
         texts = [value if isinstance(value, str) else None for value in raw]
         prompt, responses = conversation(item.prompt, item.responses or texts)
         written: dict[str, Any] = dict(zip(("chosen", "rejected"), responses, strict=True))
-        written["prompt"] = raw_prompt(given, self.layout) if item.problem else prompt
+        written["prompt"] = raw_prompt(row, self.layout) if item.problem else prompt
         if self._text:
             written = {name: turns and turns[-1]["content"] for name, turns in written.items()}
         if swapped:
@@ -147,8 +142,8 @@ class CandidateLabeller(Labeller):
     ) -> None:
         """See :class:`Labeller`."""
         super().__init__(layout, config, batch, types)
-        self._messages = config.messages is not False or not self.text_prompt
-        self._writes_prompt = layout.prompt != "prompt" or self._messages
+        self.writes_messages = config.messages is not False or not self.text_prompt
+        self._writes_prompt = layout.prompt != "prompt" or self.writes_messages
 
     def _added(self) -> Schema:
         return {
@@ -160,7 +155,7 @@ class CandidateLabeller(Labeller):
         }
 
     def _written(self) -> Schema:
-        shape = MESSAGES if self._messages else TEXT
+        shape = MESSAGES if self.writes_messages else TEXT
         prompt = {"prompt": Column(shape, "the prompt")} if self._writes_prompt else {}
         return prompt | {
             "chosen": Column(shape, "the preferred response"),
@@ -169,22 +164,19 @@ class CandidateLabeller(Labeller):
             "rejected_score": Column(NUMBER, "reward of the rejected response, nats"),
         }
 
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
-        rewards = [reward.reward if reward else None for reward in scored]
-        choice = select_pair(item, rewards, self.config)
+    def _label(self, item: Item, rewards: Sequence[Reward | None], row: Mapping[str, Any]) -> Label:
+        nats = [reward.reward if reward else None for reward in rewards]
+        choice = select_pair(item, nats, self.config)
         values: dict[str, Any] = {
-            _plural(name): [getattr(reward, name, None) for reward in scored]
+            _plural(name): [getattr(reward, name, None) for reward in rewards]
             for name in self.per_response
         }
         values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
-        values |= status_values(item, _problem(choice, scored), scored)
-        values |= self._pair(item, rewards, choice)
+        values |= self._pair(item, nats, choice)
         if item.problem and self._writes_prompt:
-            raw = given[str(self.layout.prompt)]
-            values["prompt"] = raw_prompt(given, self.layout) if self._messages else raw
-        if self._messages:
-            values["notes"] = with_left_out(values["notes"], item)
-        return Label(values, choice.chosen is not None)
+            raw = row[str(self.layout.prompt)]
+            values["prompt"] = raw_prompt(row, self.layout) if self.writes_messages else raw
+        return Label(values, _status(choice, rewards))
 
     def _pair(self, item: Item, rewards: Sequence[float | None], choice: Choice) -> dict[str, Any]:
         """Return the columns that TRL's trainers read."""
@@ -193,11 +185,11 @@ class CandidateLabeller(Labeller):
         chosen_score, rejected_score = (None if i is None else rewards[i] for i in indices)
         prompt, responses = conversation(item.prompt, texts)
         written: dict[str, Any] = dict(
-            zip(("chosen", "rejected"), responses if self._messages else texts, strict=True)
+            zip(("chosen", "rejected"), responses if self.writes_messages else texts, strict=True)
         )
         if self._writes_prompt:
             text = item.prompt[0]["content"] if item.prompt else None
-            written["prompt"] = (prompt or None) if self._messages else text
+            written["prompt"] = (prompt or None) if self.writes_messages else text
         written |= {"chosen_score": chosen_score, "rejected_score": rejected_score, "margin": None}
         if chosen_score is not None and rejected_score is not None:
             written["margin"] = chosen_score - rejected_score
@@ -216,14 +208,14 @@ def make_labeller(
     return kinds[layout.kind](layout, config, batch, types)
 
 
-def _problem(choice: Choice, scored: Sequence[Reward | None]) -> str | None:
-    """Return what is to be said of a row of candidates, if anything."""
-    missing = missing_rewards({f"response {i}": reward for i, reward in enumerate(scored)})
+def _status(choice: Choice, rewards: Sequence[Reward | None]) -> Status:
+    """Return how a row of candidates went."""
+    missing = missing_rewards({f"response {i}": reward for i, reward in enumerate(rewards)})
     if choice.problem is None:
-        return f"{PARTIAL}: {missing}" if missing else None
-    if missing and not any(reward and reward.reward is not None for reward in scored):
-        return missing
-    return f"{choice.problem}: {missing}" if missing else choice.problem
+        return Status(missing, is_partial=missing is not None)
+    if missing and not any(reward and reward.reward is not None for reward in rewards):
+        return Status(missing)
+    return Status(Problem(choice.problem, str(missing or "")))
 
 
 def _plural(name: str) -> str:

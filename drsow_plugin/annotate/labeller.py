@@ -13,9 +13,11 @@ from drsow_plugin.annotate.columns import (
     DOMAIN,
     STATUS,
     Schema,
+    Status,
     conversation,
     domain_values,
     response_columns,
+    row_notes,
 )
 from drsow_plugin.annotate.items import Item
 from drsow_plugin.annotate.layout import PAIR, Layout
@@ -47,15 +49,24 @@ class Labels:
 
 @dataclass(frozen=True)
 class Label:
-    """What labelling makes of one row; see :class:`Labels`, which holds those of a batch."""
+    """What labelling makes of one row.
+
+    Attributes:
+        values: What is added or replaced, but for the columns that all kinds of data get.
+        status: How it went.
+        swapped: See :class:`Labels`.
+    """
 
     values: dict[str, Any]
-    usable: bool
+    status: Status
     swapped: bool = False
 
 
 class Labeller(ABC):
     """Turns rewards into columns; one subclass for each kind of data set."""
+
+    writes_messages = False
+    """Whether prompt and responses are written as messages of role and content alone."""
 
     def __init__(
         self, layout: Layout, config: LabelConfig, batch: Batch, types: pa.Schema | None = None
@@ -124,17 +135,29 @@ class Labeller(ABC):
         """
         labels = Labels(columns={name: [] for name in self.schema()})
         names = {name: self._name(name) for name in self._added() | self._of_row | self._written()}
-        unread = ", ".join(map(repr, self.layout.unread))
-        note = f"only text is scored: {unread} is not read" if unread else ""
-        for index, (item, scored) in enumerate(zip(items, rewards, strict=True)):
-            label = self._row(item, scored, {n: batch[n][index] for n in self.layout.columns})
-            domain = domain_values(scored) if self.layout.routed else {}
-            notes = "; ".join(filter(None, [label.values["notes"], note]))
-            for name, value in (label.values | domain | {"notes": notes}).items():
+        for index, (item, of_row) in enumerate(zip(items, rewards, strict=True)):
+            label = self._label(item, of_row, {n: batch[n][index] for n in self.layout.columns})
+            status = label.status if item.problem is None else Status(item.problem)
+            values = {
+                **label.values,
+                **(domain_values(of_row) if self.layout.routed else {}),
+                "status": str(status),
+                "notes": "; ".join(self._notes(item, of_row)),
+            }
+            for name, value in values.items():
                 labels.columns[names[name]].append(value)
-            labels.usable.append(label.usable)
+            labels.usable.append(status.failure is None)
             labels.swapped.append(label.swapped)
         return labels
+
+    def _notes(self, item: Item, rewards: Sequence[Reward | None]) -> list[str]:
+        notes = row_notes(item, rewards)
+        if self.writes_messages and any(set(m) - {"role", "content"} for m in item.prompt):
+            notes.append(LEFT_OUT)
+        if self.layout.unread:
+            unread = ", ".join(map(repr, self.layout.unread))
+            notes.append(f"only text is scored: {unread} is not read")
+        return notes
 
     @abstractmethod
     def _added(self) -> Schema:
@@ -145,30 +168,23 @@ class Labeller(ABC):
         return {}
 
     @abstractmethod
-    def _row(self, item: Item, scored: Sequence[Reward | None], given: Mapping[str, Any]) -> Label:
-        """Return the values of both for one row."""
+    def _label(self, item: Item, rewards: Sequence[Reward | None], row: Mapping[str, Any]) -> Label:
+        """Return the values of both for one row, and how it went if it could be read."""
 
 
-def raw_prompt(given: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
+def raw_prompt(row: Mapping[str, Any], layout: Layout) -> list[dict[str, Any]] | None:
     """Return the prompt of a bad row as messages, as far as that can be read."""
-    prompt: Any = None if layout.prompt is None else given[layout.prompt]
+    prompt: Any = None if layout.prompt is None else row[layout.prompt]
     try:
         return conversation(as_messages(prompt, ""), [])[0]
     except DataError:
         turns = prompt if isinstance(prompt, list) else []
-    read = [_texts_of(turn) for turn in turns if isinstance(turn, Mapping)]
-    return read or None
+    return [_texts_of(turn) for turn in turns if isinstance(turn, Mapping)] or None
 
 
 def _texts_of(turn: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: turn.get(name) for name in ("role", "content")}
     return {name: value if isinstance(value, str) else None for name, value in values.items()}
-
-
-def with_left_out(notes: str, item: Item) -> str:
-    """Return notes that say so where messages have more than role and content."""
-    more = any(set(message) - {"role", "content"} for message in item.prompt)
-    return "; ".join(filter(None, [notes, LEFT_OUT if more else ""]))
 
 
 def _is_text(batch: Batch, name: str, types: pa.Schema | None) -> bool | None:

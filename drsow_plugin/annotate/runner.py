@@ -15,7 +15,6 @@ import datasets
 import pyarrow as pa
 from datasets.arrow_writer import ArrowWriter
 
-from drsow_plugin.annotate.columns import OK, PARTIAL
 from drsow_plugin.annotate.drivers import Driver, parse_processes
 from drsow_plugin.annotate.drivers.processes import score_here, score_in_processes
 from drsow_plugin.annotate.failures import nothing_labelled, tell_left_out
@@ -182,7 +181,7 @@ class Run:
             if self.config.on_error == "raise":
                 raise_first(shard.items, rewards, shard.first_row)
             labels = split.labeller.label(shard.values, shard.items, rewards)
-            summary.add(shard.values, labels.columns, labels.usable)
+            summary.add(shard.values, labels.columns)
             table = labelled_table(shard.table, labels, split.labeller, rename=True)
             yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
 
@@ -223,9 +222,8 @@ def report_on(scorer: Scorer, config: LabelConfig, data: Any) -> Report:
         for part in tables_of(split, 1000):
             values = with_class_names(part[:], part.features)
             labeller = make_labeller(layout, in_place, values)
-            usable = [s.startswith((OK, PARTIAL)) for s in values[f"{prefix}status"]]
             labels = {n: values[n] for n in labeller.schema() if n in values}
-            summaries[name].add(values, labels, usable)
+            summaries[name].add(values, labels)
     return Report.of(scorer, config, summaries, labeller, keep_unusable=True)
 
 

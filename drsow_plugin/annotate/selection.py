@@ -17,7 +17,7 @@ CLOSE = "margin below min_margin"
 
 @dataclass(frozen=True)
 class Choice:
-    """The positions of a pair among the candidates, or why there is none."""
+    """The positions of a pair among the candidates, or the kind of problem that there is none."""
 
     chosen: int | None = None
     rejected: int | None = None

@@ -128,7 +128,7 @@ class RewardStore:
             StorageError: There is no room, or they cannot be written.
         """
         flat = [reward for scored in rewards for reward in scored if reward is not None]
-        if any((reward.reason or "").startswith(OUT_OF_MEMORY) for reward in flat):
+        if any(problem.kind == OUT_OF_MEMORY for reward in flat for problem in reward.problems):
             return
         self.check_writable()
         path = self.path(items)

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drsow_plugin.annotate.columns import PARTIAL
+from drsow_plugin.annotate.columns import Status
 from drsow_plugin.annotate.items import read_ratings
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.errors import DataError
-from drsow_plugin.records import BAD_ROW, NO_DOMAIN
+from drsow_plugin.records import BAD_ROW, NO_DOMAIN, Problem
 from drsow_plugin.stats import Correlation, Share, quantiles
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -53,24 +53,23 @@ class Summary:
         self._config = config
         self.failures: list[tuple[int, str]] = []  # the first few: number of the row, status
 
-    def add(self, given: Columns, labels: Columns, usable: Sequence[bool]) -> None:
+    def add(self, given: Columns, labels: Columns) -> None:
         """Count a batch.
 
         Args:
             given: The columns that were read.
             labels: The columns that were added.
-            usable: For each row, whether it has what it was labelled for.
         """
         group = self._layout.group
-        for row, is_usable in enumerate(usable):
+        for row in range(len(labels[f"{self._prefix}status"])):
             values = {name: column[row] for name, column in labels.items()}
             ratings = None
             if self._layout.kind == "candidates":
                 names = self._layout.columns
                 ratings = read_ratings({name: given[name][row] for name in names}, self._layout)
-            self._add(values, is_usable, ratings)
+            self._add(values, ratings)
             if self._layout.routed:
-                self._add_domain(values, given, row, is_usable, ratings)
+                self._add_domain(values, given, row, ratings)
             if group is not None:
                 name = str(given[group][row])
                 if name not in self._groups:
@@ -80,7 +79,7 @@ class Summary:
                             "for a summary of each. Name a column with fewer."
                         )
                     self._groups[name] = Summary(self._whole, self._config)
-                self._groups[name]._add(values, is_usable, ratings)
+                self._groups[name]._add(values, ratings)
 
     @property
     def rows(self) -> int:
@@ -107,34 +106,37 @@ class Summary:
         )
 
     def _add_domain(
-        self, values: Mapping[str, Any], given: Columns, row: int, usable: bool, ratings: Ratings
+        self, values: Mapping[str, Any], given: Columns, row: int, ratings: Ratings
     ) -> None:
         """Count a row for its domain, and compare that with what the data names."""
         domain = values[f"{self._prefix}domain"]
         name = NO_DOMAIN if domain is None else str(domain)
         if name not in self._domains:
             self._domains[name] = Summary(self._whole, self._config)
-        self._domains[name]._add(values, usable, ratings)
+        self._domains[name]._add(values, ratings)
         compared = self._layout.domain if self._layout.compared else None
-        known = given[compared][row] if compared else None
-        was_read = not str(values[f"{self._prefix}status"]).startswith(BAD_ROW)
-        if known and was_read:
-            self._agreement.add(float(known == domain))
+        label = given[compared][row] if compared else None
+        failure = self._failure(values)
+        if label and not (failure and failure.kind == BAD_ROW):
+            self._agreement.add(float(label == domain))
 
-    def _add(self, values: Mapping[str, Any], usable: bool, ratings: Ratings) -> None:
+    def _failure(self, values: Mapping[str, Any]) -> Problem | None:
+        return Status.parse(values[f"{self._prefix}status"]).failure
+
+    def _add(self, values: Mapping[str, Any], ratings: Ratings) -> None:
         self._rows += 1
-        status = str(values[f"{self._prefix}status"])
-        if not usable:
-            self._dropped[status.removeprefix(f"{PARTIAL}: ").partition(":")[0]] += 1
+        failure = self._failure(values)
+        if failure is not None:
+            self._dropped[failure.kind] += 1
             if len(self.failures) < FAILURES:
-                self.failures.append((self._rows - 1, status))
+                self.failures.append((self._rows - 1, str(failure)))
         rewards, lengths = self._responses_of(values)
         if rewards:
             self._scored += 1
             self._add_lengths(rewards, lengths)
         if self._layout.kind == "pairs" and values[f"{self._prefix}margin"] is not None:
-            self._add_pair(values, usable)
-        elif usable and self._layout.kind == "candidates":
+            self._add_pair(values, usable=failure is None)
+        elif failure is None and self._layout.kind == "candidates":
             self._add_selected(values, ratings)
 
     def _responses_of(self, values: Mapping[str, Any]) -> tuple[list[float], list[float]]:
@@ -166,7 +168,7 @@ class Summary:
                 self.points[0].append(length)
                 self.points[1].append(reward)
 
-    def _add_pair(self, values: Mapping[str, Any], usable: bool) -> None:
+    def _add_pair(self, values: Mapping[str, Any], *, usable: bool) -> None:
         """Count a scored pair; the labels are compared whether or not it is left out."""
         margin = values[f"{self._prefix}margin"]
         swapped = bool(values.get(f"{self._prefix}swapped"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from drsow_plugin.annotate.columns import status_values
+from drsow_plugin.annotate.columns import Status, missing_rewards, row_notes
 from drsow_plugin.annotate.items import Item, read_ratings, read_rows
 from drsow_plugin.annotate.layout import find_layout
 from drsow_plugin.annotate.options import LabelConfig, parse_labelling
 from drsow_plugin.annotate.selection import CLOSE, FEW, IDENTICAL, TIE, select_pair
 from drsow_plugin.errors import ConfigError, DataError
+from drsow_plugin.records import Problem, Reward
 
 _ARENA = ("pairs", None, ("conversation_a", "conversation_b"))
 
@@ -125,7 +127,7 @@ def test_candidates_come_in_the_shapes_of_the_field(given: Any) -> None:
 def test_a_row_that_cannot_be_read_says_why(row: dict[str, Any], problem: str) -> None:
     layout = find_layout(["prompt", "responses"], LabelConfig())
     item = read_rows({name: [value] for name, value in row.items()}, layout)[0]
-    assert item.problem is not None and problem in item.problem and not item.responses
+    assert item.problem is not None and problem in item.problem.detail and not item.responses
 
 
 @pytest.mark.parametrize(
@@ -192,8 +194,8 @@ def test_reasoning_beside_the_text_of_a_response_is_noted(name: str) -> None:
     for row in in_every_spelling(response):
         item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
         assert "b" in item.responses and item.problem is None
-        notes = status_values(item, None, ())["notes"]
-        assert notes == f"the response has a {name!r} beside its text, which is not scored"
+        note = f"the response has a {name!r} beside its text, which is not scored"
+        assert row_notes(item, ()) == [note]
     for row in in_every_spelling({**response, name: "", "tool_calls": []}):
         item = read_rows({k: [v] for k, v in row.items()}, find_layout(list(row), LabelConfig()))[0]
         assert item.problem is None and not item.notes
@@ -206,7 +208,7 @@ def test_whatever_a_row_does_the_others_are_read() -> None:
 
     layout = find_layout(["prompt", "response"], LabelConfig())
     bad, good = read_rows({"prompt": [[Strange()], "q"], "response": ["a", "b"]}, layout)
-    assert bad.problem == "cannot be read: ZeroDivisionError: strange"
+    assert bad.problem == Problem("bad row", "cannot be read: ZeroDivisionError: strange")
     assert good.problem is None and good.responses == ("b",)
 
 
@@ -272,3 +274,31 @@ def test_a_least_margin_leaves_out_what_is_too_close() -> None:
     texts, rewards = list("abc"), [3.0, 2.5, 0.0]
     assert {choose(texts, rewards, min_margin=1.0, seed=s).rejected for s in range(50)} == {2}
     assert choose(texts, rewards, min_margin=4.0).problem == CLOSE
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (Status(), "ok"),
+        (Status(Problem("tie", "")), "tie"),
+        (
+            Status(Problem("tie", "bad row: response 1: missing")),
+            "tie: bad row: response 1: missing",
+        ),
+        (Status(Problem("too long", "chosen: weak: 9: 8")), "too long: chosen: weak: 9: 8"),
+        (Status(Problem("bad row", "a: b"), is_partial=True), "partial: bad row: a: b"),
+    ],
+)
+def test_a_status_is_read_again_from_its_text(status: Status, text: str) -> None:
+    assert str(status) == text
+    assert Status.parse(text) == status
+    assert (status.failure is None) == text.startswith(("ok", "partial"))
+
+
+def test_missing_rewards_are_one_problem_of_the_kind_of_the_first() -> None:
+    fine = Reward(1.0, -1.0, -2.0, 1, 1)
+    long = (Problem("too long", "9 tokens", "strong"), Problem("too long", "8 tokens", "weak"))
+    rewards = {"a": fine, "b": dataclasses.replace(fine, reward=None, problems=long), "c": None}
+    text = "too long: b: strong: 9 tokens; too long: weak: 8 tokens; c: missing"
+    assert str(missing_rewards(rewards)) == text
+    assert missing_rewards({"a": fine}) is None

@@ -39,7 +39,7 @@ def test_accuracy_length_and_margin_of_pairs() -> None:
     rewards = [(3.0, 1.0), (2.0, 2.0), (0.0, 4.0), (5.0, 1.0)]
     lengths = [(10, 5), (4, 4), (9, 3), (2, 8)]
     summary = Summary(PAIRS, LabelConfig())
-    summary.add({"domain": list("abab")}, pair_columns(rewards, lengths), [True] * 4)
+    summary.add({"domain": list("abab")}, pair_columns(rewards, lengths))
     found = summary.statistics().values()
     assert (found["rows"], found["scored"], found["pairs"]) == (4, 4, 4)
     assert found["accuracy"] == {
@@ -63,7 +63,7 @@ def test_a_swap_counts_against_the_labels_that_were_there() -> None:
     columns = pair_columns([(3.0, 1.0), (3.0, 1.0)], [(10, 5), (10, 5)])
     columns["drsow_swapped"] = [True, False]
     summary = Summary(Layout("pairs", "prompt", ("chosen", "rejected")), LabelConfig())
-    summary.add({}, columns, [True, True])
+    summary.add({}, columns)
     found = summary.statistics().values()
     assert found["accuracy"]["value"] == found["longer"]["value"] == 0.5
     assert found["chosen_longer"]["value"] == 1.0 and found["swapped"] == 1
@@ -83,7 +83,7 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     summary = Summary(layout, LabelConfig())
     responses = [[""] * len(rewards) for rewards in columns["drsow_rewards"]]
     given = {"prompt": [""] * 4, "responses": responses, "ratings": ratings}
-    summary.add(given, columns, [True] * 4)
+    summary.add(given, columns)
     found = summary.statistics().values()
     # Right, wrong, a tie of the ratings, and no ratings.
     assert found["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}
@@ -163,7 +163,7 @@ def test_the_picture_of_lengths_is_drawn_from_a_fair_sample() -> None:
             "drsow_strong_tokens": values,
             "drsow_status": ["ok"] * 1000,
         }
-        summary.add({}, columns, [True] * 1000)
+        summary.add({}, columns)
     lengths = np.frombuffer(summary.points[0])
     assert len(lengths) == 20_000 and 29_000 < lengths.mean() < 31_000
     assert summary.statistics().values()["length_correlation"] == pytest.approx(1.0)
@@ -179,7 +179,7 @@ def test_too_many_groups_are_refused() -> None:
     count = MOST_GROUPS + 1
     columns = pair_columns([(1.0, 0.0)] * count, [(1, 1)] * count)
     with pytest.raises(DataError, match="more than 200 values"):
-        summary.add({"domain": list(range(count))}, columns, [True] * count)
+        summary.add({"domain": list(range(count))}, columns)
 
 
 def summary_of(margins: Any, points: Any) -> Summary:
