@@ -1,243 +1,167 @@
-"""An output on disk: rows, the report on them and what goes with it, all of one run.
-
-The report is the manifest: it names the files with their hashes, and comes last. While files
-are exchanged a marker stands there that names those of before and of after. So a run that is
-killed at any moment leaves either the former output, or one that says that it is not whole;
-the same command makes it so. Names of files that are read from there are never trusted: what
-is removed has a name of ours, and lies in the output itself.
-"""
+"""Where labelled rows and the report on them are written to: a folder or a file."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from drsow_plugin.annotate.names import FILES, MANIFEST, OPTIONS, PICTURES, REPORT, ROWS
-from drsow_plugin.cache import storage_errors
+from drsow_plugin.annotate.names import MANIFEST, REPORT, ROWS
+from drsow_plugin.annotate.place import Place, Write
 from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.hashing import sha256_of
+from drsow_plugin.printable import finite
 
-_PART = re.compile(r"data/[^/\\]+-\d{5}-of-\d{5}\.parquet")
-_SOURCE = "source"
-_OURS = (REPORT, OPTIONS, *PICTURES)
-Write = Callable[[str], Any]
-"""Writes a file of the name that it is given."""
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_FILE_BYTES = 500_000_000  # of one parquet file in a folder
+
+
+class Described(Protocol):
+    """What is written beside the rows, as :class:`drsow_plugin.Report` gives it."""
+
+    @property
+    def splits(self) -> Mapping[str, object]:
+        """What is said of each split."""
+        ...
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files by name."""
+        ...
+
+    def json(self, **more: object) -> bytes:
+        """Return the one of them that is the manifest, with more values."""
+        ...
+
+
+def open_output(path: str | Path) -> Output:
+    """Find out where to write to, and check it.
+
+    Args:
+        path: A folder, or a file whose name ends in ``.parquet`` or ``.jsonl``.
+
+    Raises:
+        ConfigError: It cannot be written, or something else is there.
+    """
+    place = Place.of(Path(path).expanduser())
+    if place.path.suffix in (".json", ".csv", ".gz", ".arrow"):
+        raise ConfigError(f"OUTPUT is a folder, a .parquet or a .jsonl file, got {str(path)!r}.")
+    if place.path.is_file() and not place.is_file:
+        raise ConfigError(f"OUTPUT {str(path)!r} is a file without .parquet or .jsonl at its end.")
+    place.check()
+    return _File(place) if place.is_file else _Folder(place)
+
+
+def splits_of(data: Any, default: str = "train") -> dict[str, Dataset]:
+    """Return the splits of labelled rows by name.
+
+    Args:
+        data: A ``Dataset`` or a ``DatasetDict``.
+        default: Name of a ``Dataset`` that does not know which split it is.
+
+    Raises:
+        DataError: It is neither.
+    """
+    from datasets import Dataset
+
+    parts = data if isinstance(data, Mapping) else {getattr(data, "split", None) or default: data}
+    for name, part in parts.items():
+        if not isinstance(part, Dataset):
+            raise DataError(
+                f"Labelled rows are a datasets.Dataset or DatasetDict; split {str(name)!r} is a "
+                f"{type(part).__name__}. Load it with datasets first."
+            )
+    return {str(name): part for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder, or a file of rows with the rest beside it.
+class Output(ABC):
+    """A place on disk for labelled rows and the report on them."""
 
-    Attributes:
-        path: The folder or the file, as an absolute path.
-        is_file: Whether it is a file.
-    """
+    place: Place
 
-    path: Path
-    is_file: bool
+    @property
+    def name(self) -> str:
+        """The place, as an absolute path."""
+        return str(self.place.path)
 
-    @classmethod
-    def of(cls, path: Path) -> Place:
-        """Return the output of a name: ``.parquet`` and ``.jsonl`` are files."""
-        return cls(path.absolute(), path.suffix in FILES)
+    @abstractmethod
+    def check(self, data: Any) -> None:
+        """Check, before the work, that rows such as these can be written there."""
 
-    def at(self, name: str) -> Path:
-        """Return where a file of the output lies; the rows of a file are named ``rows``."""
-        if not self.is_file:
-            return self.path / name
-        return self.path if name == ROWS else self.path.with_name(f"{self.path.name}.{name}")
+    def reserved(self, source: str) -> AbstractContextManager[Path]:
+        """Keep other runs out of it; gives a folder for what is not whole yet."""
+        return self.place.reserved(source)
 
-    def check(self) -> None:
-        """Check that nothing is there that was not written as an output.
+    def write(self, data: Any, report: Described, folder: Path) -> str:
+        """Write both, by way of that folder, and return where they are."""
+        files = self._rows(data, report)
+        for name, content in report.files().items():
+            if name != REPORT:
+                files[name] = partial(_write_bytes, content)
+        self.place.write(folder, files, lambda manifest: report.json(**{MANIFEST: manifest}))
+        return self.name
 
-        Raises:
-            ConfigError: Something is.
-        """
-        if self.is_file:
-            if self.path.exists() and not self._is_ours():
-                raise ConfigError(
-                    f"OUTPUT {str(self.path)!r} is there already, and 'drsow annotate' did not "
-                    "write it. Give another name, or remove it."
-                )
-            return
-        if not self.path.is_dir():
-            return
-        hidden = {self._hidden(name).name for name in ("lock", "writing", "unfinished")}
-        if {path.name for path in self.path.iterdir()} - hidden and not self._is_ours():
+    @abstractmethod
+    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+        """Return what writes each file of rows, by its name."""
+
+
+class _Folder(Output):
+    def check(self, data: Any) -> None:
+        splits_of(data)
+
+    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+        files: dict[str, Write] = {}
+        for name, split in splits_of(data, next(iter(report.splits))).items():
+            count = max(1, -(-split.data.nbytes // _FILE_BYTES))
+            for index in range(count):
+                part = split.shard(count, index, contiguous=True)
+                files[f"data/{name}-{index:05d}-of-{count:05d}.parquet"] = part.to_parquet
+        return files
+
+
+class _File(Output):
+    def check(self, data: Any) -> None:
+        if isinstance(data, Mapping):
             raise ConfigError(
-                f"The folder {str(self.path)!r} holds other things. Give a new or empty folder, or "
-                "one that 'drsow annotate' wrote."
+                f"The data has the splits {', '.join(data)}, and {self.name!r} is a single file. "
+                "Give one of them (--data-split), or a folder."
             )
-        self._check_parts()
+        splits_of(data)
+        if self.place.path.suffix == ".jsonl":
+            _require_json(data.features, self.name)
 
-    def _check_parts(self) -> None:
-        """Check that ``load_dataset`` would read no file that is not ours."""
-        if (self.path / "data").is_symlink():
+    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+        is_parquet = self.place.path.suffix == ".parquet"
+        return {ROWS: data.to_parquet if is_parquet else partial(_write_json, data)}
+
+
+def _write_bytes(content: bytes, path: str) -> None:
+    Path(path).write_bytes(content)
+
+
+def _write_json(data: Any, path: str) -> None:
+    """Write rows as JSON lines; unlike ``Dataset.to_json`` it rounds no number."""
+    with Path(path).open("w", encoding="utf-8") as file:
+        for row in data.with_format(None):
+            file.write(json.dumps(finite(row), ensure_ascii=False, default=str) + "\n")
+
+
+def _require_json(features: Mapping[str, Any], target: str) -> None:
+    """Check that all columns can be written as JSON: texts, numbers, dates, lists, records."""
+    import pyarrow as pa
+
+    for name, feature in features.items():
+        stored = feature.pa_type if hasattr(feature, "pa_type") else None
+        binary = stored is not None and (pa.types.is_binary(stored) or pa.types.is_struct(stored))
+        if binary or str(getattr(feature, "dtype", "")).endswith("binary"):
             raise ConfigError(
-                f"{self.path / 'data'} is a link, and nothing is written or removed through one. "
-                "Give the folder that it leads to a place of its own as OUTPUT."
+                f"The column {name!r} ({feature}) cannot be written as JSON into {target!r}. Give "
+                "a folder or a .parquet file, or remove the column."
             )
-        parts = (f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
-        strange = sorted(filter(_PART.fullmatch, set(parts) - self._named()))
-        if strange:
-            raise ConfigError(
-                f"The folder {str(self.path)!r} holds {strange[0]}, which {REPORT} does not name: "
-                "it would be read as rows of this output. Remove it, or give another OUTPUT."
-            )
-
-    @contextmanager
-    def reserved(self, source: str) -> Iterator[Path]:
-        """Keep other runs out, and yield a folder for what is not whole yet.
-
-        What a killed run left unfinished is removed.
-
-        Args:
-            source: Hash of what the rows come from.
-
-        Raises:
-            ConfigError: Another run is writing there, something else is there, or the output
-                of other rows.
-            StorageError: Nothing can be written there.
-        """
-        with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", "Give another OUTPUT."):
-            (self.path.parent if self.is_file else self.path).mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._hidden("lock"), timeout=0)
-            try:
-                lock.acquire()
-            except Timeout:
-                raise ConfigError(
-                    f"Another run is writing to OUTPUT {str(self.path)!r}. Wait until it is done, "
-                    "or give another OUTPUT."
-                ) from None
-        try:
-            self.check()
-            self._check_source(source)
-            with self._writing() as folder:
-                (folder / _SOURCE).write_text(source, encoding="utf-8")
-                yield folder
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # before it is free for others
-            lock.release()
-
-    @contextmanager
-    def _writing(self) -> Iterator[Path]:
-        folder = self._hidden("writing")
-        with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", "Give another OUTPUT."):
-            if folder.is_dir():
-                shutil.rmtree(folder)
-            folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _check_source(self, source: str) -> None:
-        manifest = self._manifest()
-        if manifest and manifest[MANIFEST].get("source", source) != source:
-            raise ConfigError(
-                f"OUTPUT {str(self.path)!r} holds the labels of another input, "
-                f"{manifest.get('input')}. Give another OUTPUT, or remove it first."
-            )
-
-    def write(
-        self, folder: Path, files: Mapping[str, Write], report: Callable[[Mapping[str, Any]], bytes]
-    ) -> None:
-        """Write all files, then put them in the place of the former ones.
-
-        Args:
-            folder: What :meth:`reserved` gave.
-            files: What writes each file, by its name in the output, without the report.
-            report: Returns the report, given what it is to say of the files.
-
-        Raises:
-            StorageError: There is no room, or a file cannot be written. Until all of them are
-                written the former output stays as it is.
-        """
-        advice = "Scores are kept: make room, or give another OUTPUT, and run again."
-        with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", advice):
-            hashes = {}
-            for number, (name, write) in enumerate(files.items()):
-                temporary = folder / f"{number}{Path(name).suffix}"
-                write(str(temporary))
-                hashes[name] = sha256_of(temporary)
-            source = (folder / _SOURCE).read_text(encoding="utf-8")
-            (folder / REPORT).write_bytes(report({"source": source, "files": hashes}))
-            self._exchange(folder, list(files))
-
-    def _exchange(self, folder: Path, names: list[str]) -> None:
-        former = self._named()
-        marker = self._hidden("unfinished")
-        listed = json.dumps({"files": sorted({*former, *names})})
-        (folder / "marker").write_text(listed, encoding="utf-8")
-        (folder / "marker").replace(marker)
-        for name in [REPORT, *sorted(former)]:  # first what says that the rest is whole
-            self.at(name).unlink(missing_ok=True)
-        for number, name in enumerate(names):
-            self.at(name).parent.mkdir(exist_ok=True)
-            (folder / f"{number}{Path(name).suffix}").replace(self.at(name))
-        (folder / REPORT).replace(self.at(REPORT))
-        marker.unlink()
-
-    def check_whole(self) -> None:
-        """Check that a finished output is as it was written.
-
-        Raises:
-            DataError: It is not finished, or a file was changed since.
-        """
-        if self._hidden("unfinished").exists():
-            raise DataError(
-                f"{self.path} is not whole: a run that wrote it was ended. Run the same 'drsow "
-                "annotate' again."
-            )
-        for name, sha256 in ((self._manifest() or {}).get(MANIFEST) or {}).get("files", {}).items():
-            path = self.at(name)
-            if self._may_be_ours(name) and not (path.is_file() and sha256_of(path) == sha256):
-                raise DataError(
-                    f"{path} is missing or was changed since its report was written, which would "
-                    "say what is not so. Run the same 'drsow annotate' again, or publish the rows "
-                    "in Python, with a report of yours."
-                )
-
-    def _is_ours(self) -> bool:
-        return self._hidden("unfinished").is_file() or self._manifest() is not None
-
-    def _manifest(self) -> dict[str, Any] | None:
-        """Return the report that is there, if it is one of an output."""
-        found = _read(self.at(REPORT))
-        return found if isinstance(found.get(MANIFEST), dict) else None
-
-    def _named(self) -> set[str]:
-        """Return the names of the files that the report, or a killed run, says are there."""
-        named: set[str] = set()
-        for said in ((self._manifest() or {}).get(MANIFEST), _read(self._hidden("unfinished"))):
-            with suppress(AttributeError, TypeError):
-                named |= set((said or {}).get("files") or ())
-        return {name for name in named if self._may_be_ours(name)}
-
-    def _may_be_ours(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        if self.is_file:
-            return name in (ROWS, *_OURS)
-        return name in _OURS or _PART.fullmatch(name) is not None
-
-    def _hidden(self, name: str) -> Path:
-        if self.is_file:
-            return self.path.with_name(f".{self.path.name}.{name}")
-        return self.path / f".drsow-{name}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -14,7 +14,8 @@ import yaml
 
 from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.annotate.options import OF_KINDS, LabelConfig
-from drsow_plugin.annotate.outputs import Place
+from drsow_plugin.annotate.outputs import open_output
+from drsow_plugin.annotate.place import Place
 from drsow_plugin.annotate.plots import draw
 from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.config.options import given_options
@@ -24,10 +25,13 @@ from drsow_plugin.records import SIDES
 from drsow_plugin.redaction import without_tokens
 
 if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
     from drsow_plugin.annotate.labeller import Labeller
     from drsow_plugin.annotate.scorer import Scorer
     from drsow_plugin.annotate.summary import Summary
 
+_UNKNOWN_INPUT = "of Python"
 Draw = Callable[[str], Mapping[str, bytes]]
 """Draws the PNG files by name, given the title above them."""
 
@@ -157,6 +161,32 @@ class Report:
         options = _without_tokens(dict(self.options))
         text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
         return {REPORT: self.json(), OPTIONS: text.encode(), **self.pictures}
+
+    def save(self, data: Dataset | DatasetDict, path: str | Path) -> Path:
+        """Write the labelled rows and this report on disk, as ``drsow annotate`` does.
+
+        What was written before by this is replaced; a call that was killed is completed by the
+        same call. :func:`drsow_plugin.publish` takes what is there, :meth:`load` reads the
+        report of it and ``datasets.load_dataset`` the rows.
+
+        Args:
+            data: What :meth:`drsow_plugin.Annotator.run` or ``map`` returned.
+            path: A folder, or a ``.parquet`` or ``.jsonl`` file for a single split, with the
+                report beside it.
+
+        Returns:
+            The folder or the file, as an absolute path.
+
+        Raises:
+            ConfigError: Something else is there, such as an output of the command line, or
+                the rows do not fit into such a file. Nothing was written.
+            DataError: The rows are no ``Dataset`` or ``DatasetDict``.
+            StorageError: There is no room, or nothing can be written there.
+        """
+        output = open_output(path)
+        output.check(data)
+        with output.reserved(_UNKNOWN_INPUT) as folder:
+            return Path(output.write(data, self, folder))
 
     @classmethod
     def load(cls, path: Path) -> Report:

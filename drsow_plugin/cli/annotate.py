@@ -17,7 +17,7 @@ from drsow_plugin.cache import cache_folder
 from drsow_plugin.cli.configfile import merge_config
 from drsow_plugin.cli.lines import DATA, data_options
 from drsow_plugin.cli.options import CONTEXT, EPILOG, config_options, label_options, pair_options
-from drsow_plugin.cli.outputs import open_output
+from drsow_plugin.cli.outputs import open_target
 from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.config.parse import parse_flag, parse_positive
 from drsow_plugin.errors import ConfigError
@@ -74,7 +74,7 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
     for name in PUBLISH[1:]:
         if name in ours and not push:
             raise ConfigError(f"--{name} has no effect without --push.")
-    output = open_output(target, push=push, options=ours)
+    output = open_target(target, push=push, options=ours)
     if not push:
         _require_apart(inputs, output.name)
     keep = parse_flag("keep_unusable", ours.get("keep_unusable", False))

@@ -169,7 +169,7 @@ def check_target(repo_id: str, *, private: bool = True, token: str | None = None
 
 
 def _read_output(path: Path, report: Report | None) -> tuple[Dataset | DatasetDict, Report]:
-    from drsow_plugin.annotate.outputs import Place
+    from drsow_plugin.annotate.place import Place
     from drsow_plugin.annotate.report import Report
     from drsow_plugin.data.loading import load_data, named_split
 
@@ -226,16 +226,9 @@ def size_category(rows: int) -> str:
 def _check(data: Any, repo_id: str) -> dict[str, int]:
     """Check the arguments and return the number of rows of each split."""
     _check_name(repo_id)
-    splits = (
-        data if isinstance(data, Mapping) else {str(getattr(data, "split", 0) or "train"): data}
-    )
-    for name, split in splits.items():
-        if not hasattr(split, "push_to_hub"):
-            raise DataError(
-                f"Only a datasets.Dataset or DatasetDict can be published; split {name!r} is a "
-                f"{type(split).__name__}. Load it with datasets first."
-            )
-    rows = {str(name): len(split) for name, split in splits.items()}
+    from drsow_plugin.annotate.outputs import splits_of
+
+    rows = {name: len(split) for name, split in splits_of(data).items()}
     if not sum(rows.values()):
         raise DataError(
             f"There are no rows to publish (splits: {', '.join(rows) or 'none'}). "

@@ -16,9 +16,9 @@ from helpers.hub_server import HubServer
 from helpers.killed_outputs import CASES, contents, former, is_whole, latter
 from helpers.preferences import pairs
 
-from drsow_plugin import ConfigError, DrSoW
-from drsow_plugin.annotate import outputs as place
-from drsow_plugin.annotate.outputs import Place
+from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, Report, publish
+from drsow_plugin.annotate import place
+from drsow_plugin.annotate.place import Place
 from drsow_plugin.errors import StorageError
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -162,6 +162,33 @@ def test_a_single_file_is_published_with_the_report_beside_it(
     with out.open("ab") as changed:
         changed.write(b"\n")
     assert "was changed since its report" in wrong("publish", out, "tester/one")
+
+
+@pytest.mark.parametrize("name", ["out", "out.jsonl", "out.parquet"])
+def test_rows_and_report_are_saved_from_python_and_published(
+    tmp_path: Path, strong: str, weak: str, server: HubServer, name: str
+) -> None:
+    annotate = Annotator(strong, weak)
+    labelled = annotate.run(datasets.Dataset.from_list(pairs(4)).select([0, 2, 3]))
+    report = annotate.report
+    assert report is not None
+    for _ in range(2):  # what it wrote itself may be written over
+        assert report.save(labelled, tmp_path / name) == tmp_path / name
+    assert Report.load(tmp_path / name).values == json.loads(report.json())
+    publish(tmp_path / name, "tester/one")
+    loaded = datasets.load_dataset("tester/one", split="train")
+    assert list(loaded) == list(labelled)
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds other things"):
+        report.save(labelled, mine)
+    former(theirs)
+    with pytest.raises(ConfigError, match=r"holds the labels of another input, in\. Give another"):
+        report.save(labelled, theirs)
+    with pytest.raises(DataError, match="split 'train' is a list"):
+        report.save(list(labelled), tmp_path / name)  # type: ignore[arg-type]
 
 
 def test_an_output_that_is_not_whole_is_not_published(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import datasets
 
 from drsow_plugin import DataError, Report
-from drsow_plugin.annotate.outputs import Place
+from drsow_plugin.annotate.outputs import open_output
+from drsow_plugin.annotate.place import Place
 from drsow_plugin.annotate.statistics import Statistics
-from drsow_plugin.cli.outputs import open_output
 
 STEPS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 CASES = (("out", True), ("out.jsonl", True), ("out.parquet", False))
@@ -33,7 +33,7 @@ def write(target: Path, rows: int, splits: tuple[str, ...]) -> None:
         draw=lambda title: pictures,
     )
     data: Any = datasets.DatasetDict(parts) if len(splits) > 1 else parts[splits[0]]
-    output = open_output(str(target), push=False, options={})
+    output = open_output(target)
     output.check(data)
     with output.reserved("in") as folder:
         output.write(data, report, folder)
