@@ -16,10 +16,10 @@ from drsow_plugin.annotate.layout import PROMPT
 from drsow_plugin.printable import json_line
 from drsow_plugin.publishing.markdown import (
     Markdown,
-    as_json,
     code,
     conversation,
     fence,
+    json,
     link,
     settings,
     short,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 FOLDER = "drsow"  # of the repository, for what belongs to the card
 _DATA_FILES = {".jsonl", ".json", ".parquet", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst"}
-_SCORING = ("reduction", "end_of_turn", "overflow", "max_length", "refine", "control_tokens")
-_ANNOTATION = ("select", "min_margin", "seed", "relabel", "messages", "keep_unusable")
 _TRAINED = ("prompt", "chosen", "rejected")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_MODEL = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")  # some old ones have no owner
@@ -71,13 +69,10 @@ def render_section(report: Report, published: Published) -> str:
         own_labels=keeps_labels(report) or report.kind == "single",
         source=_input(report.input),
         sides=table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
-        scoring=settings(pair.get("scoring"), _SCORING),
-        annotation=settings(report.annotation, _ANNOTATION),
         counts=table({"split": n, **_counts(found)} for n, found in splits.items()),
         accuracies=table({"split": n, **_accuracy(found)} for n, found in splits.items()),
         groups={name: _parts("group", split.groups) for name, split in splits.items()},
         by_domain={name: _parts("domain", split.domains) for name, split in splits.items()},
-        routing=_routing(report),
         domains=table([_domain(domain) for domain in report.domains or []]),
         margins=table({"split": n, **_margins(found)} for n, found in splits.items()),
         columns=table({"column": code(n), "holds": said} for n, said in report.columns.items()),
@@ -98,8 +93,8 @@ def _template() -> jinja2.Template:
         undefined=jinja2.ChainableUndefined,
         finalize=lambda value: Markdown.escape("" if value is None else value),
     )
-    filters = {"code": code, "conversation": conversation, "fence": fence, "json": as_json}
-    environment.filters |= filters
+    filters = (code, conversation, fence, json, origin, percent, settings, short)
+    environment.filters |= {function.__name__: function for function in filters}
     source = resources.files("drsow_plugin.publishing").joinpath("dataset_card.md")
     return environment.from_string(source.read_text(encoding="utf-8"))
 
@@ -132,14 +127,10 @@ def _side(side: Mapping[str, Any], name: str) -> dict[str, object]:
         "template date": side.get("template_date"),
         "template arguments": side.get("template_args") and json_line(side["template_args"]),
         "max_length": side.get("max_length"),
-        "files, SHA-256": (
-            isinstance(files, Mapping)
-            and Markdown(", ").join(
-                Markdown("{} {}").format(PurePath(file).name, short(digest))
-                for file, digest in files.items()
-            )
-        )
-        or None,
+        "files, SHA-256": Markdown(", ").join(
+            Markdown("{} {}").format(PurePath(file).name, short(digest))
+            for file, digest in (files.items() if isinstance(files, Mapping) else ())
+        ),
     }
 
 
@@ -167,8 +158,8 @@ def _counts(of: Statistics) -> dict[str, object]:
 
 def _accuracy(of: Statistics) -> dict[str, object]:
     return {
-        "accuracy": _percent(of.accuracy),
-        "pick the longer": _percent(of.longer),
+        "accuracy": percent(of.accuracy),
+        "pick the longer": percent(of.longer),
         "rows compared": of.accuracy and of.accuracy.n,
         "ties": of.accuracy and of.accuracy.ties,
     }
@@ -182,40 +173,17 @@ def _margins(of: Statistics) -> dict[str, object]:
     }
 
 
-def _routing(report: Report) -> Markdown | None:
-    """Return a sentence on what sent the prompts to domains, and how well."""
-    routing = report.routing
-    if not routing:
-        return None
-    if routing.get("router") is None:
-        said = Markdown("All prompts were taken for one domain.")
-    else:
-        said = Markdown("The router {} ({}, SHA-256 {}) sent each prompt to a domain.").format(
-            code(routing["router"]),
-            _origin(routing.get("plugin") or {}),
-            short((routing.get("plugin") or {}).get("sha256")) or "not known",
-        )
-    given = settings(routing, ("domain_parts", "domain_side", "domain_shots"))
-    said += Markdown(" {}.").format(given) if given else ""
-    for name, split in report.splits.items():
-        if split.agreement:
-            said += Markdown(
-                " In {} it agrees with {} of the {} domains that the data names."
-            ).format(code(name), _percent(split.agreement), f"{split.agreement.n:,}")
-    return said
-
-
 def _domain(domain: Mapping[str, Any]) -> dict[str, object]:
     return {
         "domain": code(domain["name"]),
-        "from": _origin(domain.get("plugin") or {}),
+        "from": origin(domain.get("plugin") or {}),
         "applied": domain.get("parts"),
         "to": domain.get("side") and {"both": "both models"}.get(domain["side"], "strong model"),
         "examples a prompt gets": domain.get("shots"),
     }
 
 
-def _origin(plugin: Mapping[str, Any]) -> str:
+def origin(plugin: Mapping[str, Any]) -> str:
     """Return the distribution of a plugin, or the name of its file or module."""
     origin = " ".join(filter(None, (plugin.get("origin"), plugin.get("version"))))
     return origin or PurePath(plugin.get("name", "")).name
@@ -225,7 +193,8 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
-def _percent(share: Proportion | None) -> str | None:
+def percent(share: Proportion | None) -> str | None:
+    """Return a share in percent with its standard error."""
     if share is None:
         return None
     spread = "" if share.stderr is None else f" ± {100 * share.stderr:.1f}"

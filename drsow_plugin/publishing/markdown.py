@@ -74,7 +74,7 @@ def link(text: str, address: str) -> Markdown:
     return Markdown("[{}]({})").format(text, Markdown(quote(address, safe=":/")))
 
 
-def as_json(value: object) -> Markdown:
+def json(value: object) -> Markdown:
     """Return a value as JSON, for a code block."""
     return Markdown(json_line(value))
 

@@ -83,28 +83,28 @@ def publish(
             "The card says how the rows were labelled: give report=annotate.report after "
             "annotate.run(…), or report=annotate.report_on(rows) after rows.map(annotate, …)."
         )
-    rows = _check(data, repo_id)
+    _check_name(repo_id)
+    rows = _count(data)
     token = options.get("token")
     repository = Repository(open_api(token), repo_id, options.get("revision"), token)
     if folder := options.get("dry_run"):
         made = _card(data, repo_id, report, options, repository.secret)
         return _write_card(Path(folder).expanduser(), made)
     address = repository.open(private=options.get("private", True))
-    before, _ = repository.readme()
+    before = repository.readme()
     readme.check(before)
     made = _card(data, repository.repo_id, report, options, repository.secret)
     repository.push(data, next(iter(rows)))
     _log.info("Uploaded %d rows to %s.", sum(rows.values()), address)
     repository.write_card(
-        lambda now: readme.merge(readme.restore(before, now), made.section, made.metadata),
-        {f"{card.FOLDER}/{name}": content for name, content in made.files.items()},
+        lambda now: readme.merge(before, made.section, made.metadata, pushed=now), made.files
     )
     return address
 
 
 @dataclass(frozen=True)
 class _Card:
-    """What is written beside the rows: a section and keys of the README, and files by name."""
+    """What is written beside the rows: a section and keys of the README, and files by path."""
 
     section: str
     metadata: dict[str, Any]
@@ -126,7 +126,7 @@ def _card(
     splits = data if isinstance(data, Mapping) else {"": data}
     published = card.Published(
         repo_id=repo_id,
-        rows=_check(data, repo_id),
+        rows=_count(data),
         columns=next(iter(splits.values())).column_names,
         pictures=sorted(report.pictures),
         revision=options.get("revision"),
@@ -134,7 +134,7 @@ def _card(
     return _Card(
         card.render_section(report, published),
         front_matter(report, published, options),
-        report.files(),
+        {f"{card.FOLDER}/{name}": content for name, content in report.files().items()},
     )
 
 
@@ -148,8 +148,8 @@ def _write_card(folder: Path, made: _Card) -> str:
         )
     try:
         ours.mkdir(parents=True, exist_ok=True)
-        for name, content in made.files.items():
-            (ours / name).write_bytes(content)
+        for path, content in made.files.items():
+            (folder / path).write_bytes(content)
         merged = readme.merge("", made.section, made.metadata)
         (folder / "README.md").write_text(merged, encoding="utf-8")
     except OSError as error:
@@ -223,9 +223,8 @@ def size_category(rows: int) -> str:
     return f"{low}<n<{high}"
 
 
-def _check(data: Any, repo_id: str) -> dict[str, int]:
-    """Check the arguments and return the number of rows of each split."""
-    _check_name(repo_id)
+def _count(data: Any) -> dict[str, int]:
+    """Check the rows and return the number of them in each split."""
     from drsow_plugin.annotate.outputs import splits_of
 
     rows = {name: len(split) for name, split in splits_of(data).items()}

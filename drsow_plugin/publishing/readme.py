@@ -28,7 +28,9 @@ def check(readme: str) -> None:
     _metadata(_split(readme)[1])
 
 
-def merge(readme: str, section: str, metadata: Mapping[str, Any]) -> str:
+def merge(
+    readme: str, section: str, metadata: Mapping[str, Any], *, pushed: str | None = None
+) -> str:
     """Return a README with our section and our front matter in it.
 
     Text outside the markers stays as it is. Where they are damaged (one is missing, or there
@@ -40,6 +42,9 @@ def merge(readme: str, section: str, metadata: Mapping[str, Any]) -> str:
         section: Our section, with its markers.
         metadata: Keys for the front matter; what is there wins, unless it is what this has
             written with another section, and tags are united.
+        pushed: The README after `push_to_hub`, which parses and dumps the front matter and so
+            loses comments, quotes and null values. Only the keys that the client keeps up to
+            date are taken from it, unless someone else has edited it since.
 
     Returns:
         The README to upload.
@@ -47,49 +52,36 @@ def merge(readme: str, section: str, metadata: Mapping[str, Any]) -> str:
     Raises:
         DataError: The front matter of the README is no YAML mapping.
     """
+    pushed = readme if pushed is None else pushed
+    by_client = {k: v for k, v in _metadata(_split(pushed)[1]).items() if k in _BY_CLIENT}
+    if _edited(readme, pushed):
+        readme = pushed
     opening, front, closing, body = _split(readme)
     newline = "\r\n" if "\r\n" in readme else "\n"
-    known = _metadata(front)
+    there = _metadata(front)
     again = _is_whole(body)  # then these keys may be ours, of rows that are no longer there
     missing = {
         key: value
         for key, value in metadata.items()
-        if known.get(key) is None or (again and _is_ours(key, known[key]))
+        if there.get(key) is None or (again and _is_ours(key, there[key]))
     }
-    missing |= {"tags": _union(known.get("tags"), metadata.get("tags", []))}
-    for key, value in missing.items():
+    tags = {"tags": _union(there.get("tags"), metadata.get("tags", []))}
+    for key, value in (by_client | missing | tags).items():
         front = _with_key(front, key, value, newline)
     if not opening:
         opening, closing = f"---{newline}", f"{newline}---{newline}"
     return opening + front + closing + _with_section(body, section.replace("\n", newline), newline)
 
 
-def restore(before: str, now: str) -> str:
-    """Return a README as it was before `push_to_hub`, with the keys that this wrote.
-
-    The client parses and dumps the front matter, which loses comments, quotes and null values.
-
-    Args:
-        before: The README before the push.
-        now: The README after it.
-
-    Returns:
-        The text of before with the new keys, or now where someone else has edited it since.
-    """
+def _edited(before: str, now: str) -> bool:
+    """Return whether more than the keys of the client is other than it was."""
     *_, front, _, body = _split(before)
     *_, new_front, _, new_body = _split(now)
-    old, new = _metadata(front), _metadata(new_front)
-    others = [
-        {k: v for k, v in found.items() if k not in _BY_CLIENT and v is not None}
-        for found in (old, new)
-    ]
-    if not front or body != new_body or others[0] != others[1]:
-        return now
-    for key in _BY_CLIENT:
-        if key in new and new[key] != old.get(key):
-            front = _with_key(front, key, new[key], "\r\n" if "\r\n" in before else "\n")
-    opening, _, closing, _ = _split(before)
-    return opening + front + closing + body
+    old, new = (
+        {k: v for k, v in _metadata(text).items() if k not in _BY_CLIENT and v is not None}
+        for text in (front, new_front)
+    )
+    return not front or body != new_body or old != new
 
 
 def _split(readme: str) -> tuple[str, str, str, str]:

@@ -60,37 +60,19 @@ class Repository:
     def open(self, *, private: bool) -> str:
         """Create the repository and the branch where they are missing; return its address."""
         self._require_token()
-        url = self._try(
-            lambda: self.api.create_repo(
-                self.repo_id, repo_type="dataset", private=private, exist_ok=True
-            )
-        )
+        url = self._ask(self.api.create_repo, private=private, exist_ok=True)
         self.repo_id = url.repo_id
-        info = self._try(lambda: self.api.repo_info(self.repo_id, repo_type="dataset"))
-        self._require_private(private, info)
-        branch = self.revision
-        if branch and not branch.startswith("refs/"):
-            self._try(
-                lambda: self.api.create_branch(
-                    self.repo_id, branch=branch, repo_type="dataset", exist_ok=True
-                )
-            )
+        self._require_private(private)
+        if self.revision and not self.revision.startswith("refs/"):
+            self._ask(self.api.create_branch, branch=self.revision, exist_ok=True)
         return str(url)
 
     def check(self, *, private: bool) -> None:
         """Check that somebody is logged in and that a repository there would be used."""
-        from huggingface_hub.errors import RepositoryNotFoundError
-
         self._require_token()
         self._try(self.api.whoami)
-
-        def look() -> Any:
-            try:
-                return self.api.repo_info(self.repo_id, repo_type="dataset")
-            except RepositoryNotFoundError:
-                return None
-
-        self._require_private(private, self._try(look))
+        if self._ask(self.api.repo_exists):
+            self._require_private(private)
 
     def _require_token(self) -> None:
         if not self.secret:
@@ -99,19 +81,20 @@ class Repository:
                 f"{_WHAT_TO_DO[401]}"
             )
 
-    def _require_private(self, private: bool, info: Any) -> None:
-        if private and info is not None and not info.private:
+    def _require_private(self, private: bool) -> None:
+        if private and not self._ask(self.api.repo_info).private:
             raise HubError(
                 f"The data set {self.repo_id} is public, and publishing is private by default. "
                 "Nothing was uploaded; pass private=False (--public) to publish there, or choose "
                 "another name."
             )
 
-    def readme(self) -> tuple[str, str]:
-        """Return the README as it is now, empty where there is none, and the commit."""
-        return self._try(self._readme)
+    def readme(self) -> str:
+        """Return the README as it is now, empty where there is none."""
+        return self._try(self._readme)[0]
 
     def _readme(self) -> tuple[str, str]:
+        """Return the README, and the commit that it is of."""
         from huggingface_hub.errors import RemoteEntryNotFoundError
 
         info = self.api.repo_info(self.repo_id, repo_type="dataset", revision=self.revision)
@@ -164,22 +147,26 @@ class Repository:
 
         self._try(commit, conflicts=True)
 
+    def _ask(self, method: Callable[..., _T], **arguments: Any) -> _T:
+        """Return what a method of the client answers for the repository."""
+        return self._try(lambda: method(self.repo_id, repo_type="dataset", **arguments))
+
     def _try(self, action: Callable[[], _T], *, conflicts: bool = False) -> _T:
         """Return what an action returns, after as many tries as there are waits, and one."""
         passing = _PASSING | (_CONFLICT if conflicts else set())
-        for wait in (*WAITS, None):
+        waits = iter(WAITS)
+        while True:
             try:
                 return action()
             except Exception as error:
-                found = _http_error(error)
-                if found is None:
+                failed = _http_error(error)
+                if failed is None:
                     raise
-                status = _status(found)
-                if wait is None or (status or 503) not in passing or _is_offline(found):
-                    raise self._refused(found, status) from None
-                _log.info("The Hub answered %s; trying again in %s s.", status or "nothing", wait)
+                status, wait = _status(failed), next(waits, None)
+                if wait is None or (status or 503) not in passing or _is_offline(failed):
+                    raise self._refused(failed, status) from None
+            _log.info("The Hub answered %s; trying again in %s s.", status or "nothing", wait)
             time.sleep(wait)
-        raise AssertionError("unreachable")
 
     def _refused(self, error: BaseException, status: int | None) -> HubError:
         hint = _WHAT_TO_DO.get(status or 0, "Publish again later: it goes on where this stopped.")
