@@ -1,17 +1,21 @@
 # make demo   a real reward model on a published benchmark, in minutes
 # make test   the test suite
+# make test-next   its tests of lm-eval, with lm-eval's next version
 # make lint   style, types, import direction
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-next lint wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py out/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+test-next: $(VENV)/.installed
+	sh scripts/test_next.sh $(VENV)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -27,4 +31,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt scripts/install.sh
 	PYTHON=$(PYTHON) sh scripts/install.sh $(VENV)
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-next out build dist *.egg-info

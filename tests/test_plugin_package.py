@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.harness import metadata_argument
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +70,8 @@ def test_the_package_routes_in_lm_eval(
     call(
         *(environment / "python", "-m", "drsow_plugin.cli", "eval", "--model", "drsow"),
         *("--model_args", f"strong={strong},weak={weak},router=legal"),
-        *("--tasks", "preference", "--metadata", f"data={data}", "--output_path", tmp_path / "out"),
+        *("--tasks", "preference", "--metadata", metadata_argument(data)),
+        *("--output_path", tmp_path / "out"),
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     (file,) = (tmp_path / "out").glob("**/results_*.json")

@@ -11,8 +11,8 @@ import datasets
 import pytest
 import torch
 import transformers as tf
+from helpers.harness import request
 from helpers.oracle import token_logprobs
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from trl import DPOConfig, DPOTrainer
 
@@ -130,7 +130,7 @@ def test_lm_evals_hf_agrees_once_its_boundary_is_undone(
     lm = HFLM(pretrained=weights, tokenizer=tokenizer, batch_size=4)
     contexts = [rendered(tokenizer, prompt) for prompt, _ in rows]
     requests = [
-        Instance("loglikelihood", {}, (context, response), 0, ("task", i, 1))
+        request("loglikelihood", (context, response), "task", i)
         for i, (context, (_, response)) in enumerate(zip(contexts, rows, strict=True))
     ]
     compared = 0
