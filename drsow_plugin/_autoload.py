@@ -29,52 +29,66 @@ def _register_model(_module: ModuleType) -> None:
 
 
 def _add_tasks(module: ModuleType) -> None:
-    """Put our tasks behind lm-eval's own, and before the user's, in every index."""
-    from pathlib import Path
+    """Put our tasks behind lm-eval's own, and before the user's, as --include_path would."""
+    from functools import wraps
+    from inspect import signature
 
     from drsow_plugin.harness.taskfiles import tasks_path
 
-    defaults = Path(str(module.__file__)).parent
-    declared = vars(module.TaskIndex)["build"]
-    static = isinstance(declared, staticmethod)
-    original = declared.__func__ if static else declared
+    manager = module.TaskManager
+    original = manager.__init__
+    parameters = signature(original)
+    _ = parameters.parameters["include_path"], parameters.parameters["include_defaults"]
 
-    def joined(paths: Any) -> Any:
-        if not isinstance(paths, list) or defaults not in paths:
-            return paths
-        after = paths.index(defaults) + 1
-        return [*paths[:after], Path(tasks_path()), *paths[after:]]
+    @wraps(original)
+    def init(*args: Any, **kwargs: Any) -> None:
+        call = parameters.bind(*args, **kwargs)
+        call.apply_defaults()
+        if call.arguments["include_defaults"]:
+            paths = call.arguments["include_path"] or []
+            paths = paths if isinstance(paths, list | tuple) else [paths]
+            call.arguments["include_path"] = [tasks_path(), *paths]
+        original(*call.args, **call.kwargs)
 
-    def build(*args: Any, **kwargs: Any) -> Any:
-        return original(*map(joined, args), **{k: joined(v) for k, v in kwargs.items()})
-
-    own = {"build": staticmethod(build) if static else build}
-    vars(module)["TaskIndex"] = type("TaskIndex", (module.TaskIndex,), own)
+    manager.__init__ = init
 
 
 def _name_results(module: ModuleType) -> None:
-    tracker = module.GeneralConfigTracker
-    original = tracker._get_model_name
+    """Name the folder of results after the pair; lm-eval looks for names of single models."""
+    from lm_eval.utils import sanitize_model_name
 
-    def name(model_args: Any) -> str | None:
+    tracker = module.GeneralConfigTracker
+    original = tracker.log_experiment_args
+
+    def log(self: Any, model_source: str, model_args: Any, *args: Any, **kwargs: Any) -> None:
         from drsow_plugin.harness.display import pair_name
 
-        return pair_name(model_args) or original(model_args)
+        original(self, model_source, model_args, *args, **kwargs)
+        if name := pair_name(model_args):
+            self.model_name, self.model_name_sanitized = name, sanitize_model_name(name)
 
-    tracker._get_model_name = staticmethod(name)
+    tracker.log_experiment_args = log
 
 
 def _show_errors_plainly(module: ModuleType) -> None:
+    """Wrap what runs a command; an exception hook would be the whole process's."""
     from drsow_plugin.harness.command import in_plain_words
 
-    module.Run._execute = staticmethod(in_plain_words(module.Run._execute))
+    original = module.HarnessCLI.execute
+
+    def execute(self: Any, arguments: Any) -> None:
+        in_plain_words(lambda given: original(self, given))(arguments)
+
+    module.HarnessCLI.execute = execute
 
 
+# Methods that lm-eval calls itself, none of them private; it offers no other way to any of the
+# four. Its releases after 0.4.13 will find the model by the entry points in pyproject.toml.
 _PATCHES = {
     "lm_eval.models": _register_model,
     "lm_eval.tasks.manager": _add_tasks,
     "lm_eval.loggers.evaluation_tracker": _name_results,
-    "lm_eval._cli.run": _show_errors_plainly,
+    "lm_eval._cli.harness": _show_errors_plainly,
 }
 
 

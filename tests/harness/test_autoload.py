@@ -11,24 +11,23 @@ import pytest
 from click.testing import CliRunner
 
 from drsow_plugin.cli import enabling, main
+from drsow_plugin.harness.taskfiles import tasks_path
 
 ROOT = str(Path(enabling.__file__).parents[2])
-NAMES = ("models", "tasks.manager", "loggers.evaluation_tracker", "_cli.run")
+NAMES = ("models", "tasks.manager", "loggers.evaluation_tracker", "_cli.harness")
 EXPECTED = {
     "api.registry": "class Registry(dict):\n"
     "    def register(self, name, target):\n"
     "        self[name] = target\n"
     "model_registry = Registry()\n",
-    "tasks.manager": "import pathlib\n"
-    "class TaskIndex:\n"
-    "    def build(self, paths):\n"
-    "        return paths\n"
-    "HERE = pathlib.Path(__file__).parent\n",
+    "tasks.manager": "class TaskManager:\n"
+    "    def __init__(self, verbosity=None, include_path=None, include_defaults=True):\n"
+    "        self.paths = include_path\n",
+    "utils": "def sanitize_model_name(name):\n    return name.upper()\n",
     "loggers.evaluation_tracker": "class GeneralConfigTracker:\n"
-    "    @staticmethod\n"
-    "    def _get_model_name(model_args):\n"
-    "        return 'theirs'\n",
-    "_cli.run": "class Run:\n    @staticmethod\n    def _execute(args):\n        raise args\n",
+    "    def log_experiment_args(self, model_source, model_args, chat_template):\n"
+    "        self.model_name = self.model_name_sanitized = 'theirs'\n",
+    "_cli.harness": "class HarnessCLI:\n    def execute(self, args):\n        raise args\n",
 }
 
 
@@ -38,7 +37,10 @@ def lm_eval(folder: Path, modules: dict[str, str]) -> Path:
         file = folder.joinpath("lm_eval", *name.split(".")).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    for package in ("lm_eval", *(f"lm_eval/{name.split('.')[0]}" for name in modules)):
+    for package in (
+        "lm_eval",
+        *(f"lm_eval/{name.split('.')[0]}" for name in modules if "." in name),
+    ):
         (folder / package / "__init__.py").touch()
     return folder
 
@@ -72,31 +74,40 @@ def test_an_lm_eval_without_the_names_is_left_alone_with_one_warning(tmp_path: P
 def test_lm_eval_is_extended_also_after_somebody_looked_for_it(tmp_path: Path, first: str) -> None:
     after = (
         "from lm_eval.api.registry import model_registry\n"
-        "from lm_eval.tasks.manager import HERE, TaskIndex\n"
-        "paths = [HERE, HERE / 'own']\n"
-        "found = TaskIndex().build(paths)\n"
-        "name = lm_eval.loggers.evaluation_tracker.GeneralConfigTracker._get_model_name\n"
-        "print(*model_registry, len(paths), [path.name for path in found], sep='|')\n"
-        "print(name({'strong': 'a', 'weak': 'b'}), name({'pretrained': 'a'}), sep='|')\n"
+        "from lm_eval.tasks.manager import TaskManager\n"
+        "from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker\n"
+        "def folder(**model_args):\n"
+        "    tracker = GeneralConfigTracker()\n"
+        "    tracker.log_experiment_args('drsow', model_args=model_args, chat_template=None)\n"
+        "    return tracker.model_name, tracker.model_name_sanitized\n"
+        "print(*model_registry)\n"
+        "print(folder(strong='a', weak='b'), folder(pretrained='a'))\n"
         "print(type(lm_eval.models.__spec__.loader).__name__)\n"
     )
     found = python(f"{LOAD}{first}\n{IMPORT_ALL}{after}", lm_eval(tmp_path, EXPECTED))
     assert found.stderr == ""
     assert found.stdout.splitlines() == [
-        "drsow|2|['tasks', 'tasks', 'own']",
-        "a_over_b|theirs",
+        "drsow",
+        "('a_over_b', 'A_OVER_B') ('theirs', 'theirs')",
         "SourceFileLoader",  # nobody who looks at the module later sees ours
     ]
 
 
-def test_an_index_that_is_built_without_an_instance_is_extended_too(tmp_path: Path) -> None:
-    static = EXPECTED["tasks.manager"].replace(
-        "    def build(self,", "    @staticmethod\n    def build("
-    )
-    code = "from lm_eval.tasks.manager import HERE, TaskIndex\n"
-    code += "print(len(TaskIndex.build(paths=[HERE])))"
-    found = python(LOAD + code, lm_eval(tmp_path, {**EXPECTED, "tasks.manager": static}))
-    assert (found.stdout, found.stderr) == ("2\n", "")
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        ("", ["ours"]),
+        ("include_path='own'", ["ours", "own"]),
+        ("None, ['own', 'other']", ["ours", "own", "other"]),
+        ("include_path='own', include_defaults=False", "own"),
+    ],
+)
+def test_our_tasks_stand_before_the_users(tmp_path: Path, arguments: str, paths: object) -> None:
+    code = "from lm_eval.tasks.manager import TaskManager\n"
+    code += f"print(TaskManager({arguments}).paths)"
+    found = python(LOAD + code, lm_eval(tmp_path, EXPECTED))
+    expected = str(paths).replace("ours", tasks_path())
+    assert (found.stdout, found.stderr) == (f"{expected}\n", "")
 
 
 def test_another_finder_that_asks_all_finders_does_no_harm(tmp_path: Path) -> None:
@@ -117,10 +128,12 @@ def test_another_finder_that_asks_all_finders_does_no_harm(tmp_path: Path) -> No
 def test_our_errors_end_lm_evals_command_with_one_line_and_others_pass(tmp_path: Path) -> None:
     lm_eval(tmp_path, EXPECTED)
     hook = "import sys; before = sys.excepthook\n"
-    code = "from drsow_plugin.errors import DataError\nfrom lm_eval._cli.run import Run\n"
-    ours = python(f"{LOAD}{code}Run._execute(DataError('bad row'))", tmp_path)
+    code = (
+        "from drsow_plugin.errors import DataError\nfrom lm_eval._cli.harness import HarnessCLI\n"
+    )
+    ours = python(f"{LOAD}{code}HarnessCLI().execute(DataError('bad row'))", tmp_path)
     assert (ours.returncode, ours.stderr) == (1, "Error: bad row\n")
-    other = python(f"{LOAD}{code}Run._execute(ValueError('theirs'))", tmp_path)
+    other = python(f"{LOAD}{code}HarnessCLI().execute(ValueError('theirs'))", tmp_path)
     assert "Traceback" in other.stderr and "ValueError: theirs" in other.stderr
     untouched = python(f"{hook}{LOAD}{code}print(sys.excepthook is before)", tmp_path)
     assert untouched.stdout == "True\n"
