@@ -13,7 +13,7 @@ from pathlib import Path
 from drsow_plugin.annotate.options import KIND_WORDS, LabelConfig
 from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.config.options import options_of
-from drsow_plugin.config.pair import PREFIXES, PairConfig
+from drsow_plugin.config.pair import OF_ONE_MODEL, PREFIXES, PairConfig
 from drsow_plugin.config.routing import RoutingConfig
 from drsow_plugin.option import Option
 from drsow_plugin.records import SIDES, Scoring
@@ -84,7 +84,13 @@ if TYPE_CHECKING:
     from drsow_plugin.config.in_memory import ModelObject
 
 
-class PairOptions(TypedDict, total=False):
+class ModelOptions(TypedDict, total=False):
+    """The options of :class:`~drsow_plugin.LanguageModel`, but for the model."""
+
+{model}
+
+
+class PairOptions(ModelOptions, total=False):
     """The options of :class:`~drsow_plugin.DrSoW`, but for the two models."""
 
 {pair}
@@ -118,11 +124,15 @@ def table(options: Iterable[Option]) -> Iterator[str]:
 
 def keywords() -> str:
     """Return the module of typed dictionaries."""
-    pair = [*GROUPS["scoring"], *GROUPS["routing"]]
-    lines = [typed(option.name, option) for option in pair]
-    lines += [typed(f"{prefix}{o.name}", o) for prefix in PREFIXES for o in GROUPS["model"]]
-    labels = [typed(option.name, option) for option in GROUPS["labels"]]
-    return KEYWORDS.format(pair="\n".join(lines), labels="\n".join(labels))
+    named = {option.name: option for option in (*GROUPS["scoring"], *GROUPS["routing"])}
+    named |= {f"{prefix}{o.name}": o for prefix in PREFIXES for o in GROUPS["model"]}
+    groups = {
+        "model": {name: option for name, option in named.items() if name in OF_ONE_MODEL},
+        "pair": {name: option for name, option in named.items() if name not in OF_ONE_MODEL},
+        "labels": {option.name: option for option in GROUPS["labels"]},
+    }
+    lines = {key: [typed(n, o) for n, o in group.items()] for key, group in groups.items()}
+    return KEYWORDS.format(**{key: "\n".join(group) for key, group in lines.items()})
 
 
 def typed(name: str, option: Option) -> str:

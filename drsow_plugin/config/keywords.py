@@ -15,26 +15,15 @@ if TYPE_CHECKING:
     from drsow_plugin.config.in_memory import ModelObject
 
 
-class PairOptions(TypedDict, total=False):
-    """The options of :class:`~drsow_plugin.DrSoW`, but for the two models."""
+class ModelOptions(TypedDict, total=False):
+    """The options of :class:`~drsow_plugin.LanguageModel`, but for the model."""
 
-    reduction: Literal["sum", "mean"]
     end_of_turn: bool
     overflow: Literal["error", "skip", "truncate_prompt"]
     max_length: int | None
-    refine: float
     control_tokens: Literal["text", "parse", "error"]
     batch_tokens: int | None
     batch_size: int | None
-    router: str | None
-    domains: str | list[str] | None
-    plugin: str | list[str] | None
-    domain_column: str | None
-    domain_parts: Literal["none", "instruction", "examples", "both"] | None
-    domain_side: Literal["both", "strong"] | None
-    domain_shots: int | None
-    router_model: str | ModelObject
-    router_confidence: float | None
     revision: str | None
     dtype: object
     device: str | None
@@ -48,6 +37,22 @@ class PairOptions(TypedDict, total=False):
     template_date: str | datetime.date | None
     tokenizer: str | PreTrainedTokenizerBase | None
     trust_remote_code: bool
+
+
+class PairOptions(ModelOptions, total=False):
+    """The options of :class:`~drsow_plugin.DrSoW`, but for the two models."""
+
+    reduction: Literal["sum", "mean"]
+    refine: float
+    router: str | None
+    domains: str | list[str] | None
+    plugin: str | list[str] | None
+    domain_column: str | None
+    domain_parts: Literal["none", "instruction", "examples", "both"] | None
+    domain_side: Literal["both", "strong"] | None
+    domain_shots: int | None
+    router_model: str | ModelObject
+    router_confidence: float | None
     strong_revision: str | None
     strong_dtype: object
     strong_device: str | None

@@ -12,7 +12,7 @@ from drsow_plugin.config.parse import parse_text
 from drsow_plugin.config.routing import RoutingConfig, parse_routing, routing_options
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.option import Values, described, documented, option
-from drsow_plugin.records import SIDES, Scoring
+from drsow_plugin.records import SIDES, Batching, Scoring
 
 _MODEL = Values(parse_text, "a model", "str | ModelObject")
 
@@ -56,6 +56,36 @@ OPTIONS = frozenset(
         *(f"{prefix}{name}" for prefix in PREFIXES for name in SIDE_OPTIONS),
     )
 )
+
+
+OF_ONE_MODEL = frozenset(
+    (
+        *(*SIDE_OPTIONS, "batch_tokens", "batch_size"),
+        *("end_of_turn", "overflow", "max_length", "control_tokens"),
+    )
+)
+"""The options of a model that is opened alone."""
+
+
+def parse_single(
+    source: object, options: Mapping[str, Any]
+) -> tuple[ModelConfig, Scoring, Batching]:
+    """Turn the options of a model that is opened alone into checked configuration.
+
+    Args:
+        source: The model.
+        options: Those in ``OF_ONE_MODEL``; values may be strings.
+
+    Raises:
+        ConfigError: A name is unknown, or a value is invalid.
+    """
+    for name in options:
+        if name not in OF_ONE_MODEL:
+            raise ConfigError(unknown_name("option", name, OF_ONE_MODEL))
+    batches = parse_options(PairConfig, options)
+    batching = Batching(batches.get("batch_tokens"), batches.get("batch_size"))
+    scoring = Scoring(**parse_options(Scoring, options))
+    return parse_model("model", source, options), scoring, batching
 
 
 def parse_pair(options: Mapping[str, Any]) -> PairConfig:

@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance
 from drsow_plugin.harness.benchmarks.loading import NO_ROWS
 from drsow_plugin.harness.context import PreferenceInstance
 from drsow_plugin.records import NO_DOMAIN, Reward
-from drsow_plugin.stats import Share
+from drsow_plugin.stats import Proportion, Share, standard_error
 
 
 class RunCounts:
@@ -89,7 +89,7 @@ class RunCounts:
         return {
             "domains": {name: self._describe(name) for name in sorted(self._prompts)},
             "agreement": agreement
-            and {"known": agreement.n, "share": agreement.value, "stderr": agreement.stderr},
+            and {"known": agreement.n, "share": agreement.value, "stderr": _error(agreement)},
         }
 
     def _describe(self, domain: str) -> dict[str, Any]:
@@ -97,5 +97,10 @@ class RunCounts:
         return {
             "prompts": self._prompts[domain],
             "pairs": wins.n if wins else 0,
-            **({"acc": wins.value, "acc_stderr": wins.stderr} if wins else {}),
+            **({"acc": wins.value, "acc_stderr": _error(wins)} if wins else {}),
         }
+
+
+def _error(share: Proportion) -> float | None:
+    """Return the standard error of a share of which no row counts by half."""
+    return standard_error(share.value * (1 - share.value), share.n)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+else:
+    from typing_extensions import Unpack
+
+from drsow_plugin.config.keywords import ModelOptions
 from drsow_plugin.config.model import ModelConfig, date_of
+from drsow_plugin.config.options import given_options
+from drsow_plugin.config.pair import parse_single
+from drsow_plugin.config.parse import call_text
 from drsow_plugin.engines import LazyEngine
 from drsow_plugin.engines.results import logprobs_of
 from drsow_plugin.errors import ConfigError, DataError, DrSoWError
@@ -20,6 +31,9 @@ from drsow_plugin.prompts import as_messages, check_text
 from drsow_plugin.records import Batching, LogProb, Message, Problem, Prompt, Scoring, TokenPair
 from drsow_plugin.tokens.overflow import fitted
 from drsow_plugin.tokens.renderer import Renderer
+
+if TYPE_CHECKING:
+    from drsow_plugin.config.in_memory import ModelObject
 
 
 @dataclass(frozen=True)
@@ -62,28 +76,49 @@ class LanguageModel:
         engine: What computes them.
     """
 
-    def __init__(
-        self,
-        name: str,
-        config: ModelConfig,
-        pool: ModelPool | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008 (frozen)
-        batching: Batching = Batching(),  # noqa: B008 (frozen)
-    ) -> None:
-        """Read tokenizer, template and configuration, and check them; no weights.
+    def __init__(self, source: str | ModelObject, **options: Unpack[ModelOptions]) -> None:
+        """Open a model.
+
+        Args:
+            source: A Hub id, a local folder, a ``.gguf`` file, ``demo``, a model of transformers,
+                or an engine.
+            **options: Those of each model in ``docs/options.md``, without a prefix, and
+                ``end_of_turn``, ``overflow``, ``max_length``, ``control_tokens``,
+                ``batch_tokens`` and ``batch_size``.
+
+        Raises:
+            ConfigError: An option is wrong, or the model, its tokenizer or its template is not
+                there or cannot be used.
+        """
+        config, scoring, batching = parse_single(source, options)
+        self._open("model", config, ModelPool(), scoring, batching)
+
+    @classmethod
+    def from_config(
+        cls, name: str, config: ModelConfig, pool: ModelPool, scoring: Scoring, batching: Batching
+    ) -> LanguageModel:
+        """Open a model from a configuration that is parsed already.
 
         Args:
             name: Such as ``strong``, ``weak`` or ``router``.
             config: What was asked for.
-            pool: What other models have loaded already; ``None`` if there are none.
+            pool: What other models have loaded already.
             scoring: The policies on what is scored.
             batching: How the work is batched.
 
         Raises:
-            ConfigError: The model, tokenizer or template is not there or cannot be used.
+            ConfigError: The model, its tokenizer or its template is not there or cannot be used.
         """
+        model = cls.__new__(cls)
+        model._open(name, config, pool, scoring, batching)
+        return model
+
+    def _open(
+        self, name: str, config: ModelConfig, pool: ModelPool, scoring: Scoring, batching: Batching
+    ) -> None:
+        """Read tokenizer, template and configuration, and check them; no weights."""
         self.name = name
-        found = read_model(name, config, pool := pool or ModelPool())
+        found = read_model(name, config, pool)
         self.tokenizer = found.tokenizer
         template = read_template(name, config, found.tokenizer)
         try:
@@ -113,6 +148,11 @@ class LanguageModel:
             scoring=scoring,
         )
         self.engine = open_engine(name, self.identity, found, pool, batching)
+
+    def __repr__(self) -> str:
+        return call_text(
+            "LanguageModel", {"source": self.config.source, **given_options(self.config)}
+        )
 
     def tokenize(self, rows: Sequence[ModelRow]) -> list[TokenPair | DataError]:
         """Return rows as token ids that fit the model.

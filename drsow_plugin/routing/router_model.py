@@ -44,7 +44,9 @@ class RouterModel:
     def _model(self) -> LanguageModel:
         if self._config is None:
             raise ConfigError("it asks a model, and none was named. Give router_model=….")
-        return LanguageModel("router", self._config, self._pool, _SCORING, self._batching)
+        return LanguageModel.from_config(
+            "router", self._config, self._pool, _SCORING, self._batching
+        )
 
     def logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float | None]:
         """Return the log-prob of each response, its end of turn included.

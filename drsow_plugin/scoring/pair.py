@@ -131,7 +131,7 @@ class Pair:
 
 def _open(name: str, config: ModelConfig, pair: PairConfig, pool: ModelPool) -> LanguageModel:
     batching = Batching(pair.batch_tokens, pair.batch_size)
-    return LanguageModel(name, config, pool, pair.scoring, batching)
+    return LanguageModel.from_config(name, config, pool, pair.scoring, batching)
 
 
 def _error(problem: Problem, index: int, side: SideName) -> EngineError:
