@@ -1,14 +1,19 @@
 #!/bin/sh
-# Builds the wheel, compares its files with the tree, installs it into a clean environment and
-# runs it from outside the checkout. Usage: check_wheel.sh   (PYTHON: the environment to build in)
+# Compares the files of a wheel with the tree, installs it into a clean environment and runs it
+# from outside the checkout. Usage: check_wheel.sh [WHEEL]
+# Without a wheel, builds one. PYTHON: the interpreter to build with and to make environments of.
 set -eu
 root=$(pwd)
-python=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
+python=$(command -v "$PYTHON")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-"$python" -m pip --disable-pip-version-check wheel -q --no-deps -w "$work/dist" "$root"
-wheel=$(echo "$work"/dist/drsow_plugin-*.whl)
+if [ $# -eq 0 ]; then
+  "$python" -m pip --disable-pip-version-check wheel -q --no-deps -w "$work/dist" "$root"
+  set -- "$work"/dist/drsow_plugin-*.whl
+fi
+wheel=$1
 
 "$python" - "$wheel" <<'PY'
 import pathlib, subprocess, sys, zipfile

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Makes a virtual environment with this project. Usage: install.sh VENV [WHEEL]
-# With a wheel, just that and what it needs; else the checkout, editable, with tools and tests.
+# Makes a virtual environment with this project. Usage: install.sh VENV [WHEEL [GROUP]]
+# With a wheel, just that and what it needs, and a dependency group if one is named; else the
+# checkout, editable, with all that work on it needs.
 # Without a GPU, torch is a CPU build wherever one can be had; the default build for Linux
 # brings gigabytes of CUDA libraries.
 set -eu
 venv=$1
 wheel=${2:-}
+group=${3:-}
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 pip="$venv/bin/python -m pip --disable-pip-version-check"
 torch=$(grep '^torch==' constraints.txt)
@@ -27,9 +29,11 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
   fi
 fi
 echo "Installing drsow-plugin and what it needs into $venv"
-if [ -n "$wheel" ]; then
-  $pip install -q -c constraints.txt "$wheel"
+if [ -z "$wheel" ]; then
+  set -- -e . --group dev
 else
-  $pip install -q -c constraints.txt -e '.[peft,test,lint]'
+  set -- "$wheel" ${group:+--group "$group"}
 fi
+$pip install -q 'pip>=25.1' # the first that knows dependency groups
+$pip install -q -c constraints.txt "$@"
 touch "$venv/.installed"
