@@ -1,18 +1,22 @@
 # make demo   a real reward model on a published benchmark, in minutes
 # make test   the test suite
+# make quick  the tests that are not marked slow, for the loop while developing
 # make test-next   its tests of lm-eval, with lm-eval's next version
 # make lint   style, types, import direction
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-next lint wheel clean
+.PHONY: demo test quick test-next lint wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python scripts/demo.py out/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest -m 'not gpu and not slow'
 
 test-next: $(VENV)/.installed
 	sh scripts/test_next.sh $(VENV)

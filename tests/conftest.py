@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import datasets
 import pytest
 import torch
 from helpers import tiny
+from helpers.cost import Cost, too_much
 from helpers.hub_server import READER, TOKEN, HubServer
 from helpers.routing_plugin import PLUGIN
 from huggingface_hub import constants
@@ -18,6 +20,39 @@ from huggingface_hub import constants
 from drsow_plugin.publishing import repository
 
 torch.set_num_threads(1)
+
+STARTED = pytest.StashKey[Cost]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that none is left for one process at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    item.stash[STARTED] = Cost.so_far()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Hold that what `make quick` runs is quick, whoever adds to it."""
+    result = yield
+    if not item.get_closest_marker("slow"):
+        reason = too_much(item.stash[STARTED], Cost.so_far())
+        if reason:
+            pytest.fail(f"Mark this test slow, or make it cheaper: {reason}.", pytrace=False)
+    return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> Iterator[None]:
+    """Let lm-eval describe the machine without the dozen commands that it runs each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: "a machine")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +73,19 @@ def models(strong: str, weak: str) -> list[str]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lm-eval's command, in this process, read our task files only: of its own it has many."""
+    import lm_eval.tasks
+    from lm_eval.tasks._index import TaskIndex
+
+    own, walk = Path(lm_eval.tasks.__file__).parent, TaskIndex._iter_yaml_files
+    monkeypatch.setattr(
+        TaskIndex, "_iter_yaml_files", staticmethod(lambda path: () if path == own else walk(path))
+    )
+    monkeypatch.setattr(sys, "argv", list(sys.argv))  # the command is given another
 
 
 @pytest.fixture

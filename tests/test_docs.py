@@ -6,20 +6,17 @@ import inspect
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import datasets
-import lm_eval.tasks
 import pytest
 import yaml
 from helpers import tiny_gguf
 from helpers.hub_server import HubServer
 from helpers.pages import OUTPUT, Block, Reader, blocks, commands
-from lm_eval.tasks._index import TaskIndex
 
 from drsow_plugin import Annotator, Domain, Router, RouterContext, RouterInput, tasks_path
 from drsow_plugin.annotate.options import LABEL_OPTIONS
@@ -50,18 +47,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(sys, "argv", list(sys.argv))  # lm-eval's command is given another
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def tiny_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny_demo(folder: Path, own_tasks: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a tiny random model in the place of the demo model; lm-eval reads our tasks only."""
-    own, walk = Path(lm_eval.tasks.__file__).parent, TaskIndex._iter_yaml_files
-    monkeypatch.setattr(
-        TaskIndex, "_iter_yaml_files", staticmethod(lambda path: () if path == own else walk(path))
-    )
     file = tiny_gguf.save(folder / "cache" / demo.FILE_NAME, context=8192)
     monkeypatch.setattr(demo, "SHA256", file_sha256(file))
     return folder
@@ -96,7 +88,13 @@ def followed(page: Path) -> Iterator[tuple[Block, str]]:
             yield block, printed
 
 
-@pytest.mark.parametrize("name", sorted(set(PAGES) - {"plugins.md", "publishing.md"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "evaluating.md" else [])
+        for name in sorted(set(PAGES) - {"plugins.md", "publishing.md"})
+    ],
+)
 def test_everything_that_a_page_shows_runs(name: str, tiny_demo: Path) -> None:
     assert all(block.text for block, _ in followed(PAGES[name]))
 
@@ -116,6 +114,7 @@ def test_the_page_on_publishing_publishes(tiny_demo: Path, server: HubServer) ->
     assert "README.md" in server.repositories["your-name/your-data"].files()
 
 
+@pytest.mark.slow
 def test_the_demo_prints_the_figures_that_the_readme_shows(real_demo: Path) -> None:
     found = blocks(PAGES["README.md"])
     shown = [(b, after) for b, after in pairwise(found) if after.language in OUTPUT]

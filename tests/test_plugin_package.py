@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from helpers.harness import metadata_argument
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

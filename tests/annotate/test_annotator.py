@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -280,54 +277,6 @@ def test_a_process_takes_the_device_of_its_rank(
     assert (placed.strong.device, placed.weak.device) == ("cuda:2", "cpu")
 
 
-HASHES = """
-import sys
-sys.path.insert(0, {tests!r})
-import datasets, torch
-torch.set_num_threads(1)
-from datasets.fingerprint import Hasher
-from drsow_plugin import Annotator, DrSoW
-annotator = Annotator({strong!r}, {weak!r}, template={template!r}, relabel="swap")
-before = Hasher.hash(annotator)
-data = datasets.load_dataset("json", data_files={file!r}, cache_dir={cache!r}, split="train")
-if sys.argv[1] == "again":
-    def refuse(*_args, **_options):
-        raise AssertionError("scored again")
-    DrSoW.score = refuse
-labelled = data.map(annotator, batched=True, batch_size=4)
-assert Hasher.hash(annotator) == before
-print(before, labelled._fingerprint, labelled["drsow_margin"][0])
-"""
-
-
-def test_a_rerun_in_another_process_is_read_from_the_cache(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
-    file = tmp_path / "rows.jsonl"
-    datasets.Dataset.from_list(pairs()).to_json(file)
-    template = tmp_path / "template.jinja"
-    template.write_text(tiny.CHATML)
-    code = HASHES.format(
-        tests=str(Path(__file__).parents[1]),
-        strong=strong,
-        weak=weak,
-        template=str(template),
-        file=str(file),
-        cache=str(tmp_path / "cache"),
-    )
-
-    def run(argument: str) -> tuple[list[str], str]:
-        command = [sys.executable, "-c", code, argument]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.split(), done.stderr
-
-    first, errors = run("first")
-    assert len(first) == 3, errors
-    assert run("again")[0] == first
-    template.write_text(tiny.CHATML.replace("assistant\n", "assistant\n\n"))
-    assert "scored again" in run("again")[1]
-
-
 def test_the_hash_changes_with_all_that_changes_a_label(
     tmp_path: Path, strong: str, weak: str
 ) -> None:
@@ -370,31 +319,3 @@ def test_the_fingerprint_is_of_contents_and_not_of_places(
     config = moved / "config.json"
     config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 9999.0'))
     assert Annotator(strong, str(moved)).fingerprint != original
-
-
-SPAWN = """
-import sys
-import datasets, multiprocess
-from drsow_plugin import Annotator
-
-if __name__ == "__main__":
-    multiprocess.set_start_method("spawn")
-    data = datasets.load_dataset("json", data_files=sys.argv[1], split="train")
-    annotator = Annotator(sys.argv[3], sys.argv[4], batch_size=1)
-    labelled = data.map(
-        annotator, batched=True, batch_size=4, num_proc=2, with_rank=True
-    )
-    labelled.to_parquet(sys.argv[2])
-"""
-
-
-def test_two_processes_give_the_rows_of_one(tmp_path: Path, strong: str, weak: str) -> None:
-    file, out, script = (tmp_path / name for name in ("rows.jsonl", "out.parquet", "script.py"))
-    data = datasets.Dataset.from_list(candidates(11))
-    data.to_json(file)
-    script.write_text(SPAWN)
-    command = [sys.executable, str(script), str(file), str(out), strong, weak]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here; it decides the rounding
-    subprocess.run(command, check=True, capture_output=True, env=one_thread)
-    alone = data.map(Annotator(strong, weak, batch_size=1), batched=True, batch_size=4)
-    assert list(datasets.Dataset.from_parquet(str(out))) == list(alone)

@@ -24,6 +24,7 @@ from drsow_plugin.errors import StorageError
 pytestmark = pytest.mark.usefixtures("cache")
 
 
+@pytest.mark.slow
 def test_an_output_that_was_killed_at_any_step_is_made_whole_by_the_same_command(
     tmp_path: Path,
 ) -> None:

@@ -38,6 +38,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_point_goes_on_and_gives_the_same_rows(
     tmp_path: Path, strong: str, weak: str
 ) -> None:
@@ -150,6 +151,7 @@ def test_all_of_a_reward_is_kept(tmp_path: Path) -> None:
         assert rewards.load([item]) == [[Reward(**values)]]
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_rows_of_one(tmp_path: Path, strong: str, weak: str) -> None:
     alone = run(Annotator(strong, weak), candidates(30), tmp_path / "alone")
     shared = run(Annotator(strong, weak), candidates(30), tmp_path / "shared", num_proc=2)
@@ -161,6 +163,7 @@ def test_several_processes_give_the_rows_of_one(tmp_path: Path, strong: str, wea
     ]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_leaves_finished_work(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

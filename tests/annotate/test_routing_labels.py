@@ -79,7 +79,9 @@ from drsow_plugin import Annotator
 from helpers.routing_plugin import pairs
 
 if __name__ == "__main__":
-    multiprocess.set_start_method("spawn")
+    # Fresh processes as with "spawn", but torch and the like are imported once for all of them.
+    multiprocess.set_start_method("forkserver")
+    multiprocess.set_forkserver_preload(["helpers.imported_once"])
     annotate = Annotator(sys.argv[1], sys.argv[2], router="mine", plugin=sys.argv[3])
     mapped = pairs().map(annotate, batched=True, batch_size=4, num_proc=2, with_rank=True)
     run = annotate.run(pairs(), num_proc=2, shard_rows=4)
@@ -89,6 +91,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_processes_route_alike(strong: str, weak: str, plugin: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -258,6 +258,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_status(
     assert CliRunner().invoke(main, command).exit_code == 0 and len(calls) == 3
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_all_processes_without_a_traceback(
     tmp_path: Path, strong: str, weak: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

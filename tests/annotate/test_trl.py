@@ -18,6 +18,8 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, Rewa
 
 from drsow_plugin.cli import main
 
+pytestmark = pytest.mark.slow
+
 PROMPT = [USER, *turn("It is quick."), {"role": "user", "content": "And the dog?"}]
 ROWS: dict[str, list[dict[str, Any]]] = {
     "candidates": [{**row, "tools": None, "type": "x"} for row in candidates(6)],

@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from helpers import commands
 from helpers.harness import NEXT, metadata_argument, run
 
 from drsow_plugin import DrSoWLM
@@ -79,6 +80,7 @@ def only_results(folder: Path) -> dict[str, object]:
 KNOWN = "from lm_eval.api.registry import get_model; get_model('dummy'); print(get_model('drsow'))"
 
 
+@pytest.mark.slow
 def test_enable_makes_the_plain_command_know_drsow(
     environment: Path, tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:
@@ -109,16 +111,15 @@ def test_enable_makes_the_plain_command_know_drsow(
 
 
 def test_eval_takes_lm_evals_arguments(
-    tmp_path: Path, strong: str, weak: str, preference_file: Path
+    *, own_tasks: None, tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:
-    status, stdout, stderr = drsow(
-        sys.executable,
+    result = commands.drsow(
         "eval",
         *lm_eval_args(strong, weak, preference_file, tmp_path / "out"),
         *("--limit", "2", "--batch_size", "auto", "--device", "cpu", "--apply_chat_template"),
     )
-    assert status == 0, stderr
-    assert "|preference|" in stdout
+    assert result.exit_code == 0, result.output
+    assert "|preference|" in result.stdout
     results = only_results(tmp_path / "out")
     assert results["n-samples"]["preference"] == {"original": 3, "effective": 2}  # type: ignore[index]
 
@@ -131,6 +132,8 @@ def test_eval_takes_lm_evals_arguments(
     ],
 )
 def test_mistakes_give_one_plain_error_and_a_status(
+    *,
+    own_tasks: None,
     tmp_path: Path,
     strong: str,
     weak: str,
@@ -139,15 +142,18 @@ def test_mistakes_give_one_plain_error_and_a_status(
 ) -> None:
     (tmp_path / "columns.jsonl").write_text('{"prompt": "a", "chosen": "b"}\n')
     names = {"s": strong, "w": weak, "c": tmp_path / "columns.jsonl"}
-    status, _, stderr = drsow(
-        sys.executable,
+    result = commands.drsow(
         *("eval", "--model", "drsow", "--model_args", model_args.format(**names)),
         *("--tasks", "preference", "--metadata", metadata_argument(names["c"])),
     )
-    assert status != 0 and message in stderr
-    assert "Traceback" not in stderr and "Loading weights" not in stderr
+    # The interpreter prints what the exit carries, and ends with status 1.
+    assert isinstance(result.exception, SystemExit)
+    line = str(result.exception.code)
+    assert line.startswith("Error: ") and message in line and "\n" not in line
+    assert "Traceback" not in result.stderr and "Loading weights" not in result.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: str) -> None:
     rows = [
         {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": "No. " * (i % 4)}

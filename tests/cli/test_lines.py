@@ -137,6 +137,7 @@ def piped(redirection: str) -> tuple[int, str]:
         ("<(echo hello)", ""),
     ],
 )
+@pytest.mark.slow
 def test_closed_and_full_streams_are_one_line(redirection: str, said: str) -> None:
     code, stderr = piped(redirection)
     assert code == bool(said) and stderr.startswith(said) and stderr.count("\n") == bool(said)

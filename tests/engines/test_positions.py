@@ -24,6 +24,8 @@ from drsow_plugin import Annotator, DrSoW, DrSoWLM, tasks_path
 from drsow_plugin.engines.local.engine import LocalEngine
 from drsow_plugin.records import TokenPair
 
+pytestmark = pytest.mark.slow
+
 MAX_BACKBONE, MAX_HEAD = 1.02, 1.00
 
 

@@ -114,6 +114,7 @@ def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
         lm.loglikelihood_rolling([asked])
 
 
+@pytest.mark.slow
 def test_a_cache_serves_its_own_pair_and_nobody_else(
     tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:

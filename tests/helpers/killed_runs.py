@@ -24,7 +24,7 @@ FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 def rows() -> datasets.Dataset:
     chance = random.Random(1)
     words = ["quick", "brown", "fox", "lazy", "dog", "return", "Paris", "{}"]
-    texts = [" ".join(chance.choices(words, k=60)) for _ in range(300)]
+    texts = [" ".join(chance.choices(words, k=20)) for _ in range(300)]
     return datasets.Dataset.from_list(
         [{"prompt": f"Say {n}.", "responses": texts[5 * n : 5 * n + 5]} for n in range(60)]
     )

@@ -249,6 +249,7 @@ def test_a_router_cannot_change_what_is_scored(strong: str, weak: str, tmp_path:
     assert [r.reward for r in routed] == [r.reward for r in bare]
 
 
+@pytest.mark.slow
 def test_without_a_router_no_plugin_is_loaded(strong: str, weak: str) -> None:
     code = f"""
 import sys

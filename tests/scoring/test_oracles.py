@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from trl import DPOConfig, DPOTrainer
 from drsow_plugin import DrSoW, tasks_path
 from drsow_plugin.models.demo import demo_model
 from drsow_plugin.records import Reward
+
+pytestmark = pytest.mark.slow
 
 BOUND = 5e-4  # nats a response
 # Nats a token: what the peers' plain float32 log_softmax is off by from float64, at most. It
@@ -73,8 +76,7 @@ def truth(
     rows: list[tuple[str, str]], tokenizer: Any, weights: tf.PreTrainedModel
 ) -> Callable[[str, str], list[float]]:
     """Return ln p, in float64, of the tokens of a text after the tokens of another."""
-    exact = tf.LlamaForCausalLM(weights.config).double().eval()
-    exact.load_state_dict(weights.state_dict())
+    exact = copy.deepcopy(weights).double()
     known: dict[tuple[str, str], list[float]] = {}
 
     def logprobs(context: str, text: str) -> list[float]:
