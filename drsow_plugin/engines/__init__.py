@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from drsow_plugin.records import Problem, TokenPair
@@ -18,9 +18,7 @@ class Engine(Protocol):
     ``identity`` too: a text that is another whenever its log-probs would be others.
     """
 
-    def logprobs(
-        self, pairs: Sequence[TokenPair]
-    ) -> Generator[tuple[int, TokenLogProbs], None, None]:
+    def logprobs(self, pairs: Sequence[TokenPair]) -> Iterable[tuple[int, TokenLogProbs]]:
         """Score responses.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from drsow_plugin.engines import TokenLogProbs
 from drsow_plugin.records import TokenPair
@@ -47,9 +47,7 @@ class FakeEngine:
         self.identity = identity or f"uniform over {vocab_size} tokens"
         self.calls: list[list[TokenPair]] = []
 
-    def logprobs(
-        self, pairs: Sequence[TokenPair]
-    ) -> Generator[tuple[int, TokenLogProbs], None, None]:
+    def logprobs(self, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, TokenLogProbs]]:
         """Score responses; see :class:`drsow_plugin.engines.Engine`."""
         self.calls.append([*pairs])
         for index, pair in enumerate(pairs):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import closing
 
 from drsow_plugin.engines import Engine, TokenLogProbs
 from drsow_plugin.errors import EngineError
@@ -40,25 +39,38 @@ def logprobs_of(
         return
     waiting = [*places.values()]
     asked = [pairs[indices[0]] for indices in waiting]
-    with closing(engine.logprobs(asked)) as answers:
+    answers = engine.logprobs(asked)
+    try:
         for number, answer in answers:
+            if not 0 <= number < len(asked) or not waiting[number]:
+                raise EngineError(
+                    f"The engine answered for pair {number!r}, which is none of the {len(asked)} "
+                    "that it was asked for, or was answered before. Each is answered once."
+                )
             logprob = _summed(answer, len(asked[number].response_ids))
             indices, waiting[number] = waiting[number], []
             for index in indices:
                 yield index, logprob
+    finally:  # also where no more answers are wanted
+        if isinstance(answers, Generator):
+            answers.close()
     missing = sum(map(len, waiting))
     if missing:
-        raise EngineError(f"The engine answered for all but {missing} of {len(pairs)} responses.")
+        raise EngineError(
+            f"The engine did not answer for {missing} of {len(pairs)} responses. Where there is no "
+            "log-prob it answers with a Problem."
+        )
 
 
 def _summed(answer: TokenLogProbs, tokens: int) -> LogProb:
     """Return the log-prob of a response from those of its tokens."""
     if isinstance(answer, Problem):
         return LogProb(math.nan, tokens, problem=answer)
-    if len(answer) != tokens:
-        raise EngineError(f"The engine gave {len(answer)} log-probs for {tokens} tokens.")
-    unusual = next((value for value in answer if not math.isfinite(value)), None)
+    values = tuple(map(float, answer))
+    if len(values) != tokens:
+        raise EngineError(f"The engine gave {len(values)} log-probs for {tokens} tokens.")
+    unusual = next((value for value in values if not math.isfinite(value)), None)
     if unusual is not None:
         problem = Problem(NOT_FINITE, f"the log-prob came out as {unusual}")
         return LogProb(math.nan, tokens, problem=problem)
-    return LogProb(math.fsum(answer), tokens, tuple(answer))
+    return LogProb(math.fsum(values), tokens, values)

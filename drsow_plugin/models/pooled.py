@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -43,9 +43,7 @@ class PooledEngine:
         self._pool = pool
         self._batching = batching
 
-    def logprobs(
-        self, pairs: Sequence[TokenPair]
-    ) -> Generator[tuple[int, TokenLogProbs], None, None]:
+    def logprobs(self, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, TokenLogProbs]]:
         """Score responses, with the weights loaded; see :class:`drsow_plugin.engines.Engine`."""
         return self.loaded.logprobs(pairs)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import tiny
 from helpers.engines import logprobs
@@ -85,8 +86,31 @@ def test_an_engine_that_leaves_pairs_out_is_an_error() -> None:
         def logprobs(self, pairs):  # type: ignore[no-untyped-def]
             yield from [*super().logprobs(pairs)][1:]
 
-    with pytest.raises(EngineError, match="all but 2 of 3"):
+    with pytest.raises(EngineError, match="did not answer for 2 of 3"):
         logprobs(Lazy(), PAIRS)
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 1], [0, 1, 2], [0, -1]])
+def test_an_engine_that_answers_for_another_pair_is_an_error(numbers: list[int]) -> None:
+    class Confused(FakeEngine):
+        def logprobs(self, pairs):  # type: ignore[no-untyped-def]
+            return [(number, [-1.0] * len(pairs[number % 2].response_ids)) for number in numbers]
+
+    with pytest.raises(EngineError, match=f"answered for pair {numbers[-1]}"):
+        logprobs(Confused(), PAIRS)
+
+
+def test_answers_may_be_arrays_in_a_list() -> None:
+    class Arrays(FakeEngine):
+        def logprobs(self, pairs):  # type: ignore[no-untyped-def]
+            answers = [
+                (i, np.full(len(p.response_ids), -1.0, "float32")) for i, p in enumerate(pairs)
+            ]
+            return answers[::-1]
+
+    found = logprobs(Arrays(), PAIRS)
+    assert [logprob.total for logprob in found] == [-3.0, -1.0, -3.0]
+    assert all(type(value) is float for value in found[0].token_logprobs or ())
 
 
 def test_an_engine_is_identified_by_what_it_says(tokenizer: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -51,9 +51,7 @@ class LocalEngine:
         self._maximum = network.max_tokens or sys.maxsize
         self._adapter = adapter
 
-    def logprobs(
-        self, pairs: Sequence[TokenPair]
-    ) -> Generator[tuple[int, TokenLogProbs], None, None]:
+    def logprobs(self, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, TokenLogProbs]]:
         """Score responses; see :class:`drsow_plugin.engines.Engine`.
 
         Until the last of them is taken, the adapter stays as it is and torch records nothing
