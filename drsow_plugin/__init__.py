@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import EngineError as EngineError
     from drsow_plugin.errors import PluginError as PluginError
     from drsow_plugin.errors import StorageError as StorageError
+    from drsow_plugin.harness import tasks_path as tasks_path
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
-    from drsow_plugin.harness.taskfiles import tasks_path as tasks_path
     from drsow_plugin.models.language_model import LanguageModel as LanguageModel
     from drsow_plugin.publishing.publish import publish as publish
     from drsow_plugin.records import LogProb as LogProb
@@ -65,7 +65,7 @@ _HOMES = {
     "TokenPair": "records",
     "hookimpl": "routing.hookspecs",
     "publish": "publishing.publish",
-    "tasks_path": "harness.taskfiles",
+    "tasks_path": "harness",
 }
 
 __all__ = sorted((*_HOMES, "__version__"))

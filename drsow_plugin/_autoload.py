@@ -33,7 +33,7 @@ def _add_tasks(module: ModuleType) -> None:
     from functools import wraps
     from inspect import signature
 
-    from drsow_plugin.harness.taskfiles import tasks_path
+    from drsow_plugin.harness import tasks_path
 
     manager = module.TaskManager
     original = manager.__init__
@@ -61,7 +61,7 @@ def _name_results(module: ModuleType) -> None:
     original = tracker.log_experiment_args
 
     def log(self: Any, model_source: str, model_args: Any, *args: Any, **kwargs: Any) -> None:
-        from drsow_plugin.harness.display import pair_name
+        from drsow_plugin.harness.command import pair_name
 
         original(self, model_source, model_args, *args, **kwargs)
         if name := pair_name(model_args):
@@ -92,31 +92,26 @@ _PATCHES = {
 }
 
 
+_told: list[str] = []
+
+
 def _apply(name: str, module: ModuleType) -> None:
     """Extend one module of lm-eval; where it is not as expected, say so and leave it alone."""
     try:
         _PATCHES[name](module)
     except Exception as error:
-        _tell(name, error)
+        _told.append(name)
+        if len(_told) > 1:
+            return  # one cause mostly makes several failures
+        import logging
 
-
-_told: list[str] = []
-
-
-def _tell(name: str, error: Exception) -> None:
-    """Tell of the first failure only; one cause mostly makes several."""
-    _told.append(name)
-    if len(_told) > 1:
-        return
-    import logging
-
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    logging.getLogger("drsow_plugin").warning(
-        "drsow-plugin does not fit this lm-eval (%s: %s), which goes on without it. Update "
-        "drsow-plugin, or run 'drsow disable'.",
-        name,
-        what,
-    )
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        logging.getLogger("drsow_plugin").warning(
+            "drsow-plugin does not fit this lm-eval (%s: %s), which goes on without it. Update "
+            "drsow-plugin, or run 'drsow disable'.",
+            name,
+            what,
+        )
 
 
 class _Loader:

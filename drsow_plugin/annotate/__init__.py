@@ -12,11 +12,10 @@ columns     the columns that are added
 labeller    from rewards to columns; ``kinds`` has one for each kind of data
 annotator   the callable for ``datasets.map``
 runner      labels a whole data set: resume, progress, a report
-summary     counts rows as they come, for the statistics and the plots
+summary     counts rows as they come; says which could not be labelled
 statistics  what came out for a split, a group or a domain
 plots       what came out, as plots
-failures    what is said of rows that could not be labelled
 report      what was done and what came out, for people and for the card
 outputs     labelled rows and their report as a folder or a file
-place       such an output on disk, whole or marked as not whole; ``names`` of its files
+place       such an output on disk, whole or marked as not whole; its file names
 """

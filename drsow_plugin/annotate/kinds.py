@@ -55,8 +55,8 @@ class PairLabeller(Labeller):
         # Where all of it is messages already there is nothing to write.
         self.writes_messages = wanted and (self.text_response or self.text_prompt)
         # What stands in several columns has to be written, as text where it is not rewritten.
-        composed = layout.label is not None or layout.input is not None
-        self._writes = self.writes_messages or composed
+        self._composed = layout.label is not None or layout.input is not None
+        self._writes = self.writes_messages or self._composed
         plain = self.text_response and (self.text_prompt or layout.prompt is None)
         self._text = plain and not self.writes_messages
         self._swaps = config.relabel == "swap"
@@ -89,8 +89,8 @@ class PairLabeller(Labeller):
 
     def superseded(self) -> list[str]:
         """Return those columns, where they are renamed or were rewritten under TRL's names."""
-        composed = self.layout.label is not None or self.layout.input is not None
-        return [] if self.config.keep_names or composed else list(self._other_names())
+        keeps = self.config.keep_names or self._composed
+        return [] if keeps else list(self._other_names())
 
     def _other_names(self) -> dict[str, str]:
         names = zip(_TRAINED, (self.layout.prompt, *self.layout.responses), strict=True)

@@ -28,8 +28,6 @@ from drsow_plugin.records import Reward
 
 Batch = Mapping[str, Sequence[Any]]
 
-LEFT_OUT = "of the prompt's messages only role and content were written"
-
 
 @dataclass
 class Labels:
@@ -153,7 +151,7 @@ class Labeller(ABC):
     def _notes(self, item: Item, rewards: Sequence[Reward | None]) -> list[str]:
         notes = row_notes(item, rewards)
         if self.writes_messages and any(set(m) - {"role", "content"} for m in item.prompt):
-            notes.append(LEFT_OUT)
+            notes.append("of the prompt's messages only role and content were written")
         if self.layout.unread:
             unread = ", ".join(map(repr, self.layout.unread))
             notes.append(f"only text is scored: {unread} is not read")

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from drsow_plugin.annotate.names import MANIFEST, REPORT, ROWS
-from drsow_plugin.annotate.place import Place, Write
+from drsow_plugin.annotate.place import MANIFEST, REPORT, ROWS, Place, Write
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.printable import finite
 

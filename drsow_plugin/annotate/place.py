@@ -20,11 +20,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from drsow_plugin.annotate.names import FILES, MANIFEST, OPTIONS, PICTURES, REPORT, ROWS
 from drsow_plugin.cache import storage_errors
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.hashing import sha256_of
 
+REPORT, OPTIONS = "report.json", "drsow.yaml"
+PICTURES = ("margins.png", "lengths.png")
+ROWS = "rows"
+"""What the rows of an output that is a file are called in the report."""
+MANIFEST = "output"
+"""Where the report says which files belong to it."""
+_FILES = (".parquet", ".jsonl")  # how the name of an output ends that is a file
 _PART = re.compile(r"data/[^/\\]+-\d{5}-of-\d{5}\.parquet")
 _SOURCE = "source"
 _OURS = (REPORT, OPTIONS, *PICTURES)
@@ -47,7 +53,7 @@ class Place:
     @classmethod
     def of(cls, path: Path) -> Place:
         """Return the output of a name: ``.parquet`` and ``.jsonl`` are files."""
-        return cls(path.absolute(), path.suffix in FILES)
+        return cls(path.absolute(), path.suffix in _FILES)
 
     def at(self, name: str) -> Path:
         """Return where a file of the output lies; the rows of a file are named ``rows``."""

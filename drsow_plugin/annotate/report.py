@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from drsow_plugin.annotate.names import OPTIONS, PICTURES, REPORT
 from drsow_plugin.annotate.options import OF_KINDS, LabelConfig
 from drsow_plugin.annotate.outputs import open_output
-from drsow_plugin.annotate.place import Place
+from drsow_plugin.annotate.place import OPTIONS, PICTURES, REPORT, Place
 from drsow_plugin.annotate.plots import draw
 from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.config.options import given_options

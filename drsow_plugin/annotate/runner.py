@@ -17,7 +17,6 @@ from datasets.arrow_writer import ArrowWriter
 
 from drsow_plugin.annotate.drivers import Driver, parse_processes
 from drsow_plugin.annotate.drivers.processes import score_here, score_in_processes
-from drsow_plugin.annotate.failures import nothing_labelled, tell_left_out
 from drsow_plugin.annotate.items import Rewards, raise_first
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.labeller import Labeller
@@ -26,7 +25,7 @@ from drsow_plugin.annotate.options import Kind, LabelConfig
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.scorer import Scorer
 from drsow_plugin.annotate.store import RewardStore, open_store
-from drsow_plugin.annotate.summary import Summary
+from drsow_plugin.annotate.summary import Summary, nothing_labelled, tell_left_out
 from drsow_plugin.annotate.tables import (
     Shard,
     labelled_table,
@@ -143,11 +142,7 @@ class Run:
     def _label(
         self, splits: Sequence[_Split], driver: Driver, shards: int | None
     ) -> tuple[dict[str, datasets.Dataset], dict[str, Summary]]:
-        """Return the labelled splits and what came out.
-
-        Raises:
-            Interrupted: Ctrl-C or a signal came.
-        """
+        """Return the labelled splits and what came out."""
         labelled: dict[str, datasets.Dataset] = {}
         summaries = {split.name: Summary(split.labeller.layout, self.config) for split in splits}
         with open_store(self.scores, self.scorer.pair.scoring) as store:

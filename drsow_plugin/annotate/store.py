@@ -89,7 +89,7 @@ class RewardStore:
             return None
         try:
             flat = self._read(path)
-            if len(flat) != sum(len(_texts(item)) for item in items):
+            if len(flat) != sum(text is not None for item in items for text in item.responses):
                 raise DataError(f"it holds {len(flat)} rewards")
         except Exception as error:  # damaged bytes may make the reader raise anything
             _log.warning("%s is damaged and scored again: %s", path, " ".join(str(error).split()))
@@ -171,21 +171,13 @@ def open_store(folder: Path, scoring: Scoring) -> Iterator[RewardStore]:
         yield store
 
 
-def _texts(item: Item) -> list[str]:
-    return [text for text in item.responses if text is not None]
-
-
 def _digest(path: Path, rows: list[dict[str, Any]]) -> bytes:
     """Return the hash of some rewards and of what they are the rewards of."""
     return text_sha256(json.dumps([path.stem, rows])).encode()
 
 
 def _reward(row: dict[str, Any], scoring: Scoring) -> Reward:
-    """Return a reward as it was saved.
-
-    Raises:
-        DataError: It is not the difference of its log-probs, or missing without a reason.
-    """
+    """Return a reward as it was saved, if it is the difference of its log-probs."""
     for name in _TUPLES:
         row[name] = None if row[name] is None else tuple(row[name])
     if row["reward"] is None:

@@ -1,4 +1,4 @@
-"""Counts labelled rows as they come, for their statistics and plots."""
+"""Counts labelled rows as they come, and says what became of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.errors import DataError
+from drsow_plugin.printable import printable
+from drsow_plugin.progress import tell
 from drsow_plugin.records import BAD_ROW, NO_DOMAIN, Problem
 from drsow_plugin.stats import Correlation, Share, quantiles
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
-FAILURES = 3
+_FAILURES = 3
+_LONGEST_REASON = 200  # characters
 _POINTS = 20_000  # of reward against length, in the picture
 
 Columns = Mapping[str, Sequence[Any]]
@@ -40,7 +43,7 @@ class Summary:
         self._layout = layout
         self._whole = replace(layout, routed=False)  # of a part no parts are counted
         self._prefix = config.prefix
-        self._rows = self._scored = self._pairs = self._swapped = self.seen = 0
+        self.rows = self.seen = self._scored = self._pairs = self._swapped = 0
         self._dropped: Counter[str] = Counter()
         self._accuracy, self._longer, self._chosen_longer = Share(), Share(), Share()
         self._correlation = Correlation()
@@ -81,16 +84,11 @@ class Summary:
                     self._groups[name] = Summary(self._whole, self._config)
                 self._groups[name]._add(values, ratings)
 
-    @property
-    def rows(self) -> int:
-        """How many rows were counted."""
-        return self._rows
-
     def statistics(self) -> Statistics:
         """Return the statistics of the rows so far."""
         routed = self._layout.routed
         return Statistics(
-            rows=self._rows,
+            rows=self.rows,
             scored=self._scored,
             pairs=self._pairs if self._layout.kind != "single" else None,
             dropped=dict(self._dropped.most_common()),
@@ -98,7 +96,7 @@ class Summary:
             accuracy=self._accuracy.proportion(),
             longer=self._longer.proportion(),
             chosen_longer=self._chosen_longer.proportion(),
-            margin_quantiles=quantiles(self.margins, QUANTILES),
+            margin_quantiles=quantiles(self.margins, _QUANTILES),
             length_correlation=self._correlation.value(),
             groups=_statistics_of(self._groups) if self._groups else None,
             domains=_statistics_of(self._domains) if routed else None,
@@ -124,12 +122,12 @@ class Summary:
         return Status.parse(values[f"{self._prefix}status"]).failure
 
     def _add(self, values: Mapping[str, Any], ratings: Ratings) -> None:
-        self._rows += 1
+        self.rows += 1
         failure = self._failure(values)
         if failure is not None:
             self._dropped[failure.kind] += 1
-            if len(self.failures) < FAILURES:
-                self.failures.append((self._rows - 1, str(failure)))
+            if len(self.failures) < _FAILURES:
+                self.failures.append((self.rows - 1, str(failure)))
         rewards, lengths = self._responses_of(values)
         if rewards:
             self._scored += 1
@@ -201,6 +199,38 @@ class Summary:
         self._pairs += 1
         self.margins.append(margin)
         self._chosen_longer.add(longer)
+
+
+def nothing_labelled(summaries: Mapping[str, Summary]) -> str:
+    """Return what to say where no row of any split could be labelled: the first reasons."""
+    rows = sum(summary.rows for summary in summaries.values())
+    more = f"; and {rows - _FAILURES} more" if rows > _FAILURES else ""
+    return (
+        f"Not one of the {rows:,} rows could be labelled: {_first(summaries)}{more}. "
+        "keep_unusable=true keeps them, with the reason for each in their status."
+    )
+
+
+def tell_left_out(summaries: Mapping[str, Summary]) -> None:
+    """Say on stderr which rows are left out and why, the first few of them."""
+    if any(summary.failures for summary in summaries.values()):
+        tell(
+            f"rows are left out: {printable(_first(summaries))}. keep_unusable=true keeps them, "
+            "with the reason for each in their status."
+        )
+
+
+def _first(summaries: Mapping[str, Summary]) -> str:
+    failures = [
+        (f"row {row} of {name}" if len(summaries) > 1 else f"row {row}", status.rstrip("."))
+        for name, summary in summaries.items()
+        for row, status in summary.failures
+    ]
+    reasons: dict[str, list[str]] = {}
+    for place, status in failures[:_FAILURES]:
+        short = status if len(status) <= _LONGEST_REASON else f"{status[:_LONGEST_REASON]}…"
+        reasons.setdefault(short, []).append(place)
+    return "; ".join(f"{', '.join(places)}: {status}" for status, places in reasons.items())
 
 
 def _statistics_of(parts: Mapping[str, Summary]) -> dict[str, Statistics]:

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.cache import cache_folder, storage_errors, unfinished
 from drsow_plugin.config.parse import parse_flag
 
 if TYPE_CHECKING:
+    from drsow_plugin.annotate.outputs import Output
     from drsow_plugin.annotate.report import Report
 
 
-class Output(Protocol):
-    """A place for labelled rows and the report on them, as one on disk is."""
-
-    @property
-    def name(self) -> str:
-        """The place, as a configuration file names it."""
-        ...
-
-    def check(self, data: Any) -> None:
-        """Check, before the work, that rows such as these can be written there."""
-        ...
-
-    def reserved(self, source: str) -> AbstractContextManager[Path]:
-        """Keep other runs out of it; gives a folder for what is not whole yet."""
-        ...
-
-    def write(self, data: Any, report: Report, folder: Path) -> str:
-        """Write both, by way of that folder, and return where they are."""
-        ...
-
-
-def open_target(target: str, *, push: bool, options: Mapping[str, Any]) -> Output:
+def open_target(target: str, *, push: bool, options: Mapping[str, Any]) -> Output | HubOutput:
     """Find out where to write to, and check it before any work is done.
 
     Args:
@@ -57,16 +37,18 @@ def open_target(target: str, *, push: bool, options: Mapping[str, Any]) -> Outpu
     private = not parse_flag("public", options.get("public", False))
     kept = {name: options.get(name) for name in ("license", "language")}
     check_target(target, private=private)
-    return _Hub(target, {"private": private, "revision": options.get("branch"), **kept})
+    return HubOutput(target, {"private": private, "revision": options.get("branch"), **kept})
 
 
 @dataclass(frozen=True)
-class _Hub:
+class HubOutput:
+    """A data set on the Hub, which takes labelled rows as an ``Output`` on disk does."""
+
     name: str
     options: dict[str, Any]
 
     def check(self, data: Any) -> None:
-        """Take any."""
+        """Take any rows."""
 
     @contextmanager
     def reserved(self, source: str) -> Iterator[Path]:
@@ -78,6 +60,7 @@ class _Hub:
             yield made
 
     def write(self, data: Any, report: Report, folder: Path) -> str:
+        """Publish both, and return the address."""
         from drsow_plugin.publishing.publish import publish
 
         return publish(data, self.name, report, **self.options)

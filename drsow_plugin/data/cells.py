@@ -48,23 +48,15 @@ def parse_cells(data: datasets.Dataset) -> datasets.Dataset:
     A column is one where every cell that is not empty is a JSON list of messages; any other
     stays the text that it is.
     """
-    texts = [n for n, kind in data.features.items() if _is_text(kind)]
+    text = ("string", "large_string")
+    texts = [n for n, kind in data.features.items() if getattr(kind, "dtype", "") in text]
     columns = [name for name in texts if _are_conversations(data[name])]
     return data.map(partial(_parsed, columns=columns), batched=True) if columns else data
 
 
-def _is_text(kind: Any) -> bool:
-    return str(getattr(kind, "dtype", "")) in ("string", "large_string")
-
-
 def _are_conversations(cells: Iterable[str | None]) -> bool:
-    number = 0
-    for cell in cells:
-        if cell:
-            number += 1
-            if not _is_conversation(cell):
-                return False
-    return number > 0
+    checked = map(_is_conversation, filter(None, cells))
+    return next(checked, False) and all(checked)
 
 
 def _is_conversation(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""lm-eval's own command: mistakes are told before the work, and errors in one line."""
+"""lm-eval's own command: mistakes told before the work, errors in one line, results named."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import sys
 import tempfile
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from drsow_plugin.errors import ConfigError, DrSoWError, unknown_name
-from drsow_plugin.harness.taskfiles import tasks_path
+from drsow_plugin.harness import tasks_path
 from drsow_plugin.printable import printable
 
 _UNKNOWN_TASKS = (r"Tasks not found: (.+)", r"Spec '(.+)' is not a registered .*")
@@ -71,6 +72,17 @@ def run(arguments: Sequence[str]) -> None:
     sys.argv = ["lm_eval", *(arguments or ("--help",))]
     with theirs_in_plain_words():
         cli_evaluate()
+
+
+def pair_name(model_args: str | Mapping[str, Any] | None) -> str | None:
+    """Return ``STRONG_over_WEAK`` for the arguments of a pair, else ``None``."""
+    if isinstance(model_args, str):
+        parts = (part.partition("=") for part in model_args.split(","))
+        model_args = {name.strip(): value for name, _, value in parts}
+    if not isinstance(model_args, Mapping) or "weak" not in model_args:
+        return None
+    strong = model_args.get("strong") or model_args.get("pretrained") or "?"
+    return f"{PurePath(str(strong)).name}_over_{PurePath(str(model_args['weak'])).name}"
 
 
 def _one_line(error: Exception) -> str:

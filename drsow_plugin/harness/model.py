@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lm_eval.models  # noqa: F401  (else registering a model hides lm-eval's own)
@@ -16,7 +17,6 @@ from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.harness.context import ChatContext
 from drsow_plugin.harness.counts import RunCounts
-from drsow_plugin.harness.processes import launched_state
 from drsow_plugin.harness.requests import (
     check_distinct,
     domain_labels,
@@ -64,7 +64,7 @@ class DrSoWLM(LM):
             ConfigError: An option or a model is wrong.
         """
         super().__init__()
-        self._state = launched_state()
+        self._state = _launched_state()
         if self._state is not None:
             self._rank, self._world_size = self._state.process_index, self._state.num_processes
         options = with_strong(options)
@@ -234,3 +234,23 @@ class DrSoWLM(LM):
         for theirs in self.gather_object(counts) or ():
             self._counts.update(theirs)
         self._state.wait_for_everyone()
+
+
+def _launched_state() -> Any:
+    """Return accelerate's state in a data-parallel launch, else ``None``.
+
+    Raises:
+        ConfigError: The processes do not find each other.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes < 2:
+        return None
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not has_cuda())
+    if state.num_processes != processes:
+        raise ConfigError(
+            f"This is one of {processes} processes (WORLD_SIZE), of which accelerate sees "
+            f"{state.num_processes}. Start them with 'accelerate launch' or torchrun."
+        )
+    return state

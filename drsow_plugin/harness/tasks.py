@@ -7,7 +7,6 @@ compared is the reward, for ``--model hf`` the model's own likelihood of the res
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,6 @@ from drsow_plugin.harness.context import ChatContext, PreferenceInstance, contex
 from drsow_plugin.harness.metrics import mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import Messages, as_messages, is_prefill, join_system
-
-logger = logging.getLogger(__name__)
 
 
 def metric(

@@ -91,7 +91,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
-        finalize=lambda value: Markdown.escape("" if value is None else value),
+        finalize=Markdown.escape,
     )
     filters = (code, conversation, fence, json, origin, percent, settings, short)
     environment.filters |= {function.__name__: function for function in filters}

@@ -30,10 +30,10 @@ class Markdown(Markup):
 
     @classmethod
     def escape(cls, s: Any, /) -> Markdown:
-        """Return a value as Markdown that shows it as it is, in one line."""
+        """Return a value as Markdown that shows it as it is, in one line; nothing for ``None``."""
         if isinstance(s, Markdown):
             return s
-        text = " ".join(printable(str(s)).split())
+        text = " ".join(printable("" if s is None else str(s)).split())
         text = _NUMBERED.sub(r"\1\\\2", _ACTIVE.sub(r"\\\g<0>", text))
         return cls("".join(_ENTITIES.get(character, character) for character in text))
 
@@ -97,12 +97,8 @@ def table(rows: Iterable[Mapping[str, object]], *, transpose: bool = False) -> M
     grid: list[list[object]] = [[*names], *([row.get(name) for name in names] for row in listed)]
     if transpose:
         grid = [list(column) for column in zip(*grid, strict=True)]
-    lines = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in grid]
+    lines = ["| " + " | ".join(map(Markdown.escape, row)) + " |" for row in grid]
     return Markdown("\n".join([lines[0], "|" + " --- |" * len(grid[0]), *lines[1:]]))
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(Markdown.escape(value))
 
 
 def settings(found: Mapping[str, Any] | None, names: Iterable[str]) -> Markdown:

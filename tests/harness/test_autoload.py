@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from drsow_plugin.cli import enabling, main
-from drsow_plugin.harness.taskfiles import tasks_path
+from drsow_plugin.harness import tasks_path
 
 ROOT = str(Path(enabling.__file__).parents[2])
 NAMES = ("models", "tasks.manager", "loggers.evaluation_tracker", "_cli.harness")

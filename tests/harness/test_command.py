@@ -20,10 +20,9 @@ from lm_eval.tasks import TaskManager
 from drsow_plugin import ConfigError, DataError
 from drsow_plugin.cli import main
 from drsow_plugin.errors import HubError
-from drsow_plugin.harness import benchmarks
+from drsow_plugin.harness import benchmarks, tasks_path
 from drsow_plugin.harness.benchmarks import metadata_names, preference
 from drsow_plugin.harness.command import in_plain_words, theirs_in_plain_words
-from drsow_plugin.harness.taskfiles import tasks_path
 
 
 def refused(**arguments: Any) -> str:
