@@ -10,6 +10,7 @@ import datasets
 import pytest
 from datasets.fingerprint import Hasher
 from helpers import tiny
+from helpers.fakes import fake_annotator
 from helpers.labelling import label
 from helpers.preferences import USER, WORDS, candidates, pairs, turn
 
@@ -37,18 +38,18 @@ def test_pairs_get_rewards_and_a_margin(strong: str, weak: str) -> None:
         assert ("tokenised apart" in row["drsow_notes"]) == (WORDS[4] in texts)
 
 
-def test_swapping_puts_the_higher_reward_first_and_says_so(strong: str, weak: str) -> None:
-    kept = label(pairs(), Annotator(strong, weak))
-    swapped = label(pairs(), Annotator(strong, weak, relabel="swap"))
+def test_swapping_puts_the_higher_reward_first_and_says_so() -> None:
+    kept = label(pairs(), fake_annotator())
+    swapped = label(pairs(), fake_annotator(relabel="swap"))
     assert 0 < sum(swapped["drsow_swapped"]) < len(swapped)
     for before, after in zip(kept, swapped, strict=True):
-        assert after["drsow_margin"] == pytest.approx(abs(before["drsow_margin"]), abs=1e-4)
+        assert after["drsow_margin"] == abs(before["drsow_margin"])
         assert after["drsow_swapped"] == (before["drsow_margin"] < 0)
         first, second = ("chosen", "rejected")[:: -1 if after["drsow_swapped"] else 1]
         assert (after["chosen"], after["rejected"]) == (before[first], before[second])
 
 
-def test_every_shape_of_a_pair_gives_the_same_rewards(strong: str, weak: str) -> None:
+def test_every_shape_of_a_pair_gives_the_same_rewards() -> None:
     prompt, good, bad = [USER], "It is quick.", "A dog."
     shapes = {
         "messages": {"prompt": prompt, "chosen": turn(good), "rejected": turn(bad)},
@@ -61,38 +62,38 @@ def test_every_shape_of_a_pair_gives_the_same_rewards(strong: str, weak: str) ->
             "rejected": prompt + turn(bad),
         },
     }
-    annotator = Annotator(strong, weak)
+    annotator = fake_annotator()
     rows = {name: label([row], annotator)[0] for name, row in shapes.items()}
-    assert len({round(row["drsow_margin"], 4) for row in rows.values()}) == 1
+    assert len({row["drsow_margin"] for row in rows.values()}) == 1
     for name in ("messages", "implicit", "text"):
         assert {k: rows[name][k] for k in shapes[name]} == shapes[name]
     for name in ("hh", "ultrafeedback"):  # two shapes in a row, which TRL does not take
         assert {k: rows[name][k] for k in shapes["messages"]} == shapes["messages"]
-    forced = label([shapes["text"]], Annotator(strong, weak, messages=True))[0]
+    forced = label([shapes["text"]], fake_annotator(messages=True))[0]
     assert {k: forced[k] for k in shapes["messages"]} == shapes["messages"]
 
 
-def test_what_candidates_continue_becomes_part_of_them(strong: str, weak: str) -> None:
+def test_what_candidates_continue_becomes_part_of_them() -> None:
     named = {**USER, "name": "Ada"}
     row = {"prompt": [named, {**turn("It is")[0], "name": None}], "responses": [" a", " dog."]}
-    labelled = label([row], Annotator(strong, weak))[0]
+    labelled = label([row], fake_annotator())[0]
     assert [{k: m[k] for k in USER} for m in labelled["prompt"]] == [USER]
     texts = {labelled[name][0]["content"] for name in ("chosen", "rejected")}
     assert texts == {"It is a", "It is dog."}
     assert "only role and content were written" in labelled["drsow_notes"]
 
 
-def test_what_a_response_continues_becomes_part_of_it(strong: str, weak: str) -> None:
+def test_what_a_response_continues_becomes_part_of_it() -> None:
     row = {"prompt": [USER, *turn("It is")], "chosen": " quick.", "rejected": " a dog."}
-    labelled = label([row], Annotator(strong, weak, relabel="swap"))[0]
+    labelled = label([row], fake_annotator(relabel="swap"))[0]
     assert labelled["prompt"] == [USER]
     texts = {labelled[name][0]["content"] for name in ("chosen", "rejected")}
     assert texts == {"It is quick.", "It is a dog."}
 
 
 @pytest.mark.parametrize("select", ["best_vs_random", "best_vs_worst", "best_vs_median"])
-def test_candidates_become_pairs(strong: str, weak: str, select: Any) -> None:
-    labelled = label(candidates(), Annotator(strong, weak, select=select))
+def test_candidates_become_pairs(select: Any) -> None:
+    labelled = label(candidates(), fake_annotator(select=select))
     for row, given in zip(labelled, candidates(), strict=True):
         assert row["responses"] == given["responses"]
         assert row["prompt"] == [{"role": "user", "content": given["prompt"]}]
@@ -106,9 +107,9 @@ def test_candidates_become_pairs(strong: str, weak: str, select: Any) -> None:
             assert rewards[other] == min(rewards)
 
 
-def test_candidates_as_text_keep_the_prompt(strong: str, weak: str) -> None:
+def test_candidates_as_text_keep_the_prompt() -> None:
     renamed = [{"instruction": r["prompt"], "generations": r["responses"]} for r in candidates()]
-    row = label(renamed, Annotator(strong, weak, messages=False))[0]
+    row = label(renamed, fake_annotator(messages=False))[0]
     assert row["prompt"] == row["instruction"] == "Question 0?"
     assert row["chosen"] in row["generations"]
 
@@ -120,9 +121,9 @@ def test_the_order_of_rows_and_how_they_are_sharded_do_not_matter(strong: str, w
     assert list(forth) == list(back)[::-1]
 
 
-def test_single_responses_get_a_reward(strong: str, weak: str) -> None:
+def test_single_responses_get_a_reward() -> None:
     rows = [{"prompt": [USER], "response": text, "tools": None} for text in WORDS]
-    labelled = label(rows, Annotator(strong, weak, prefix="r_", token_logprobs=True))
+    labelled = label(rows, fake_annotator(prefix="r_", token_logprobs=True))
     for row in labelled:
         assert row["r_reward"] == row["r_strong_logprob"] - row["r_weak_logprob"]
         for side in ("strong", "weak"):
@@ -131,14 +132,14 @@ def test_single_responses_get_a_reward(strong: str, weak: str) -> None:
             assert sum(values) == pytest.approx(row[f"r_{side}_logprob"], abs=1e-9)
 
 
-def test_bad_rows_say_why_and_do_not_stop_the_others(strong: str, weak: str) -> None:
+def test_bad_rows_say_why_and_do_not_stop_the_others() -> None:
     rows = pairs(9)
     rows[0]["chosen"] = None
     rows[1]["chosen"] = "lazy " * 600
     rows[2]["prompt"] = "\ud83d"
     good = rows[3:]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    labelled = Annotator(strong, weak)(columns)
+    labelled = fake_annotator()(columns)
     assert isinstance(labelled, dict)
     statuses = labelled["drsow_status"]
     assert statuses[0].startswith("bad row: ") and "NoneType" in statuses[0]
@@ -146,15 +147,15 @@ def test_bad_rows_say_why_and_do_not_stop_the_others(strong: str, weak: str) -> 
     assert "not valid Unicode" in statuses[2]
     assert labelled["drsow_margin"][:3] == [None] * 3
     assert labelled["drsow_rejected_reward"][1] is not None
-    alone = label(good, Annotator(strong, weak))
-    assert labelled["drsow_margin"][3:] == pytest.approx(alone["drsow_margin"], abs=1e-4)
+    alone = label(good, fake_annotator())
+    assert labelled["drsow_margin"][3:] == list(alone["drsow_margin"])
     with pytest.raises(DataError, match=r"row 0: .*on_error=null"):
-        Annotator(strong, weak, on_error="raise")(columns)
+        fake_annotator(on_error="raise")(columns)
 
 
 @pytest.mark.parametrize("fault", ["{{ 1 // 0 }}", "{{ nothing.at.all }}", "{{ again() }}"])
 def test_a_row_that_a_template_trips_over_does_not_stop_the_others(
-    tmp_path: Path, strong: str, weak: str, fault: str
+    tmp_path: Path, fault: str
 ) -> None:
     again = "{% macro again() %}{{ again() }}{% endmacro %}"
     condition = "{% for m in messages %}{% if 'boom' in m['content'] %}"
@@ -165,39 +166,39 @@ def test_a_row_that_a_template_trips_over_does_not_stop_the_others(
     when = {"when": datetime.datetime(2024, 1, 1), "role": "user", "content": "Question 0?"}
     rows = [{**row, "prompt": [{**when, "content": row["prompt"]}]} for row in rows]
     data = datasets.Dataset.from_list(rows)
-    annotator = Annotator(strong, weak, weak_template=str(template))
+    annotator = fake_annotator(weak_template=str(template))
     labelled = annotator.run(data, cache_dir=str(tmp_path / "cache"), keep_unusable=True)
     assert [s.partition(":")[0] for s in labelled["drsow_status"]] == ["ok", "bad row", "ok", "ok"]
     assert "template" in labelled["drsow_status"][1]
-    alone = Annotator(strong, weak).run(data, cache_dir=str(tmp_path / "cache"))
-    assert labelled["drsow_margin"][2:] == pytest.approx(alone["drsow_margin"][2:], abs=1e-4)
+    alone = fake_annotator().run(data, cache_dir=str(tmp_path / "cache"))
+    assert labelled["drsow_margin"][2:] == alone["drsow_margin"][2:]
 
 
-def test_what_may_not_be_read_as_it_was_meant_is_in_the_notes(strong: str, weak: str) -> None:
+def test_what_may_not_be_read_as_it_was_meant_is_in_the_notes() -> None:
     rows = [
         {"prompt": [{"role": "human", "content": "Hi"}], "response": "a"},
         {"prompt": [{"role": "user", "content": ""}], "response": ""},
         {"prompt": [{**USER, "content": "\n\nHuman: Hi\n\nAssistant:"}], "response": "a"},
         {"prompt": [USER], "response": "a"},
     ]
-    odd, empty, dialogue, fine = label(rows, Annotator(strong, weak))["drsow_notes"]
+    odd, empty, dialogue, fine = label(rows, fake_annotator())["drsow_notes"]
     assert "'human' is none that chat templates know" in odd
     assert "the prompt is empty" in empty and "the response is empty" in empty
     assert "'Human:'" in dialogue and fine == ""
 
 
 def test_a_split_that_could_not_be_written_is_refused_before_any_work(
-    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
     data = datasets.DatasetDict({"train-v2": datasets.Dataset.from_list(pairs(2))})
     with pytest.raises(DataError, match=r"'train-v2' cannot be written"):
-        Annotator(strong, weak).run(data)
+        fake_annotator().run(data)
 
 
-def test_a_missing_candidate_leaves_the_others_to_be_paired(strong: str, weak: str) -> None:
+def test_a_missing_candidate_leaves_the_others_to_be_paired() -> None:
     rows = [{"prompt": "q", "responses": ["a", None, "b"]}, {"prompt": "q", "responses": [None]}]
-    first, second = label(rows, Annotator(strong, weak))
+    first, second = label(rows, fake_annotator())
     assert first["drsow_status"] == "partial: bad row: response 1: missing"
     assert first["drsow_rewards"][1] is None and {0, 2} == {
         first["drsow_chosen_index"],
@@ -207,24 +208,24 @@ def test_a_missing_candidate_leaves_the_others_to_be_paired(strong: str, weak: s
     assert second["chosen"] is None and second["drsow_margin"] is None
 
 
-def test_a_first_batch_without_any_value_does_not_fix_the_type(strong: str, weak: str) -> None:
+def test_a_first_batch_without_any_value_does_not_fix_the_type() -> None:
     rows = pairs(8)
     for row in rows[:4]:
         row["chosen"] = "lazy " * 600
-    labelled = label(rows, Annotator(strong, weak))
+    labelled = label(rows, fake_annotator())
     assert labelled.features["drsow_margin"] == datasets.Value("float64")
     assert [margin is None for margin in labelled["drsow_margin"]] == [True] * 4 + [False] * 4
-    removed = label(rows, Annotator(strong, weak), remove_columns=["id"])
+    removed = label(rows, fake_annotator(), remove_columns=["id"])
     assert list(removed) == list(labelled.remove_columns(["id"]))
     assert removed.features == labelled.remove_columns(["id"]).features
-    same = label(candidates(8), Annotator(strong, weak, min_margin=1e9))
+    same = label(candidates(8), fake_annotator(min_margin=1e9))
     assert same.features["chosen"] == same.features["prompt"]
     assert set(same["drsow_status"]) == {"margin below min_margin"}
 
 
-def test_streams_and_formats_are_labelled_alike(strong: str, weak: str) -> None:
+def test_streams_and_formats_are_labelled_alike() -> None:
     data = datasets.Dataset.from_list(pairs())
-    annotator = Annotator(strong, weak, relabel="swap")
+    annotator = fake_annotator(relabel="swap")
     plain = list(data.map(annotator, batched=True, batch_size=4))
     stream = data.to_iterable_dataset().map(annotator, batched=True, batch_size=4)
     assert list(stream) == plain
@@ -257,15 +258,15 @@ def test_columns_are_checked_before_weights_are_loaded(
 
 
 @pytest.mark.parametrize("row", [pairs()[0], {"prompt": [USER, USER], "chosen": turn("a")}])
-def test_a_map_without_batches_is_told_so(strong: str, weak: str, row: dict[str, Any]) -> None:
+def test_a_map_without_batches_is_told_so(row: dict[str, Any]) -> None:
     row = {"rejected": turn("b"), **row}
     with pytest.raises(DataError, match="batched=True"):
-        datasets.Dataset.from_list([row]).map(Annotator(strong, weak))
+        datasets.Dataset.from_list([row]).map(fake_annotator())
 
 
-def test_an_option_that_is_wrong_is_refused_at_once(strong: str, weak: str) -> None:
+def test_an_option_that_is_wrong_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'select'"):
-        Annotator(strong, weak, selct="best_vs_worst")  # type: ignore[call-arg]
+        fake_annotator(selct="best_vs_worst")  # type: ignore[call-arg]
 
 
 def test_a_process_takes_the_device_of_its_rank(

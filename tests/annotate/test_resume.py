@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import pytest
+from helpers.fakes import fake_annotator
 from helpers.labelling import run, scores
 from helpers.preferences import candidates, pairs
 
@@ -54,29 +55,27 @@ def test_a_run_killed_at_any_point_goes_on_and_gives_the_same_rows(
     assert len({run["kept"] for run in runs}) > 5  # they were killed at different points
 
 
-def test_the_rows_are_those_of_map(tmp_path: Path, strong: str, weak: str) -> None:
+def test_the_rows_are_those_of_map(tmp_path: Path) -> None:
     for rows, options in ((candidates(), {}), (pairs(), {"relabel": "swap"})):
-        annotator = Annotator(strong, weak, **options)
+        annotator = fake_annotator(**options)
         mapped = datasets.Dataset.from_list(rows).map(annotator, batched=True, batch_size=4)
         ran = run(annotator, rows, tmp_path)
         assert list(ran) == list(mapped)
         assert ran.features == mapped.features
 
 
-def test_a_second_run_scores_nothing(
-    tmp_path: Path, strong: str, weak: str, scored: list[int]
-) -> None:
-    first = run(Annotator(strong, weak), candidates(), tmp_path)
+def test_a_second_run_scores_nothing(tmp_path: Path, scored: list[int]) -> None:
+    first = run(fake_annotator(), candidates(), tmp_path)
     assert len(scored) == 3
-    assert list(run(Annotator(strong, weak), candidates(), tmp_path)) == list(first)
+    assert list(run(fake_annotator(), candidates(), tmp_path)) == list(first)
     assert len(scored) == 3
 
 
 def test_other_labels_from_the_same_rewards_need_no_scores(
-    tmp_path: Path, strong: str, weak: str, scored: list[int]
+    tmp_path: Path, scored: list[int]
 ) -> None:
-    run(Annotator(strong, weak), candidates(), tmp_path)
-    worst = run(Annotator(strong, weak, select="best_vs_worst"), candidates(), tmp_path)
+    run(fake_annotator(), candidates(), tmp_path)
+    worst = run(fake_annotator(select="best_vs_worst"), candidates(), tmp_path)
     assert len(scored) == 3
     assert all(min(row["drsow_rewards"]) == row["rejected_score"] for row in worst)
 
@@ -86,31 +85,27 @@ def test_other_labels_from_the_same_rewards_need_no_scores(
     [{"reduction": "mean"}, {"end_of_turn": False}, {"weak_template": "none"}, {"batch_size": 2}],
 )
 def test_another_configuration_does_not_mix_with_what_is_there(
-    tmp_path: Path, strong: str, weak: str, scored: list[int], change: dict[str, Any]
+    tmp_path: Path, scored: list[int], change: dict[str, Any]
 ) -> None:
-    run(Annotator(strong, weak), pairs(), tmp_path)
-    changed = run(Annotator(strong, weak, **change), pairs(), tmp_path)
+    run(fake_annotator(), pairs(), tmp_path)
+    changed = run(fake_annotator(**change), pairs(), tmp_path)
     assert len(scored) == 6
-    alone = run(Annotator(strong, weak, **change), pairs(), tmp_path / "alone")
+    alone = run(fake_annotator(**change), pairs(), tmp_path / "alone")
     assert list(changed) == list(alone)
 
 
-def test_rows_added_at_the_end_are_all_that_is_scored(
-    tmp_path: Path, strong: str, weak: str, scored: list[int]
-) -> None:
-    run(Annotator(strong, weak), pairs(8), tmp_path)
-    run(Annotator(strong, weak), pairs(12), tmp_path)
+def test_rows_added_at_the_end_are_all_that_is_scored(tmp_path: Path, scored: list[int]) -> None:
+    run(fake_annotator(), pairs(8), tmp_path)
+    run(fake_annotator(), pairs(12), tmp_path)
     assert scored == [8, 8, 8]
 
 
-def test_a_damaged_file_is_scored_again(
-    tmp_path: Path, strong: str, weak: str, scored: list[int]
-) -> None:
-    first = run(Annotator(strong, weak), pairs(), tmp_path)
+def test_a_damaged_file_is_scored_again(tmp_path: Path, scored: list[int]) -> None:
+    first = run(fake_annotator(), pairs(), tmp_path)
     for file, content in zip(scores(tmp_path), (b"", b"PAR1 no", None), strict=True):
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    assert list(run(Annotator(strong, weak), pairs(), tmp_path)) == list(first)
+    assert list(run(fake_annotator(), pairs(), tmp_path)) == list(first)
     assert len(scored) == 6
 
 
@@ -177,13 +172,11 @@ def die(*_args: Any) -> None:
     os._exit(9)
 
 
-def test_bad_rows_are_left_out_counted_and_on_request_kept(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_bad_rows_are_left_out_counted_and_on_request_kept(tmp_path: Path) -> None:
     rows = pairs(8)
     rows[2]["chosen"] = None
     rows[5]["rejected"] = "lazy " * 600
-    annotator = Annotator(strong, weak)
+    annotator = fake_annotator()
     labelled = run(annotator, rows, tmp_path)
     assert labelled["id"] == [0, 1, 3, 4, 6, 7]
     assert annotator.report is not None
@@ -193,68 +186,58 @@ def test_bad_rows_are_left_out_counted_and_on_request_kept(
     kept = run(annotator, rows, tmp_path, keep_unusable=True)
     assert kept["id"] == list(range(8))
     with pytest.raises(DataError, match=r"row 5: too long"):
-        run(
-            Annotator(strong, weak, on_error="raise"), rows[:2] + rows[3:4] * 3 + rows[5:], tmp_path
-        )
+        run(fake_annotator(on_error="raise"), rows[:2] + rows[3:4] * 3 + rows[5:], tmp_path)
 
 
-def test_a_split_without_a_usable_row_does_not_take_the_others_along(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_a_split_without_a_usable_row_does_not_take_the_others_along(tmp_path: Path) -> None:
     good = datasets.Dataset.from_list(pairs(4))
     bad = good.map(lambda row: {"chosen": "lazy " * 600})
-    splits = Annotator(strong, weak).run(
-        datasets.DatasetDict(good=good, bad=bad), cache_dir=str(tmp_path)
-    )
+    splits = fake_annotator().run(datasets.DatasetDict(good=good, bad=bad), cache_dir=str(tmp_path))
     assert (len(splits["good"]), len(splits["bad"])) == (4, 0)
     assert splits["good"].features == splits["bad"].features
     with pytest.raises(DataError, match="different kinds"):
-        Annotator(strong, weak).run(
+        fake_annotator().run(
             datasets.DatasetDict(a=good, b=datasets.Dataset.from_list(candidates())),
             cache_dir=str(tmp_path),
         )
 
 
-def test_what_is_written_does_not_depend_on_how_rows_are_sharded(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_what_is_written_does_not_depend_on_how_rows_are_sharded(tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "a", "x": 1}
     other = {"role": "assistant", "content": "b b", "x": 2}
     prompts: list[Any] = [None, None, [{"role": "user", "content": "q"}]]
     rows = [{"prompt": p, "chosen": [answer], "rejected": [other]} for p in prompts]
     kept = [
-        run(Annotator(strong, weak), rows, tmp_path, shard_rows=size, keep_unusable=True)
+        run(fake_annotator(), rows, tmp_path, shard_rows=size, keep_unusable=True)
         for size in (2, 3)
     ]
     assert kept[0].features == kept[1].features
     assert kept[0]["chosen"][0] == [answer]
 
 
-def test_a_bad_row_keeps_its_prompt(tmp_path: Path, strong: str, weak: str) -> None:
+def test_a_bad_row_keeps_its_prompt(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "responses": None}, {"prompt": "q", "responses": ["a", "bb"]}]
-    kept = run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    kept = run(fake_annotator(), rows, tmp_path, keep_unusable=True)
     assert kept["prompt"][0] == kept["prompt"][1] == [{"role": "user", "content": "q"}]
     prompts = [[{"role": "user", "content": text}] for text in (None, "q")]
     rows = [{"prompt": prompt, "responses": ["a", "bb"]} for prompt in prompts]
-    kept = run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    kept = run(fake_annotator(), rows, tmp_path, keep_unusable=True)
     assert list(kept["prompt"]) == prompts
 
 
-def test_data_without_a_usable_row_is_an_error_that_says_why(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_data_without_a_usable_row_is_an_error_that_says_why(tmp_path: Path) -> None:
     close = "margin below min_margin"
     said = f"Not one of the 10 rows could be labelled: row 0, row 1, row 2: {close}; and 7 more"
     with pytest.raises(DataError, match=said):
-        run(Annotator(strong, weak, min_margin=1e6), candidates(), tmp_path)
+        run(fake_annotator(min_margin=1e6), candidates(), tmp_path)
     bad = datasets.Dataset.from_list([{"prompt": "q", "chosen": ["a"], "rejected": ["b", "c"]}])
     with pytest.raises(DataError, match=r"row 0 of x, row 0 of y: bad row: .*RM-Bench"):
-        Annotator(strong, weak).run(datasets.DatasetDict(x=bad, y=bad), cache_dir=str(tmp_path))
+        fake_annotator().run(datasets.DatasetDict(x=bad, y=bad), cache_dir=str(tmp_path))
 
 
-def test_streams_and_splits(tmp_path: Path, strong: str, weak: str) -> None:
+def test_streams_and_splits(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list(pairs())
-    annotator = Annotator(strong, weak)
+    annotator = fake_annotator()
     plain = run(annotator, pairs(), tmp_path)
     stream = annotator.run(data.to_iterable_dataset(), cache_dir=str(tmp_path), shard_rows=4)
     assert list(stream) == list(plain)
@@ -276,28 +259,26 @@ def test_streams_and_splits(tmp_path: Path, strong: str, weak: str) -> None:
     ],
 )
 def test_what_cannot_be_run_is_refused(
-    strong: str, weak: str, data: Any, options: dict[str, Any], error: Any, message: str
+    data: Any, options: dict[str, Any], error: Any, message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Annotator(strong, weak).run(data, **options)
+        fake_annotator().run(data, **options)
 
 
-def test_a_bad_row_that_is_kept_stops_a_run_that_is_to_stop(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_a_bad_row_that_is_kept_stops_a_run_that_is_to_stop(tmp_path: Path) -> None:
     rows = [*pairs(5), {**pairs(1)[0], "chosen": None}]
-    assert len(run(Annotator(strong, weak), rows, tmp_path)) == 5
+    assert len(run(fake_annotator(), rows, tmp_path)) == 5
     with pytest.raises(DataError, match="row 5: "):
-        run(Annotator(strong, weak, on_error="raise"), rows, tmp_path)
+        run(fake_annotator(on_error="raise"), rows, tmp_path)
 
 
 def test_rows_that_are_left_out_are_told(
-    tmp_path: Path, strong: str, weak: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [*pairs(2), {**pairs(1)[0], "chosen": None}, {**pairs(1)[0], "rejected": None}]
-    run(Annotator(strong, weak), rows, tmp_path)
+    run(fake_annotator(), rows, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(said) == 1
     assert "row 2: bad row: " in said[0] and "row 3: bad row: " in said[0]
-    run(Annotator(strong, weak), rows, tmp_path, keep_unusable=True)
+    run(fake_annotator(), rows, tmp_path, keep_unusable=True)
     assert "left out" not in capsys.readouterr().err

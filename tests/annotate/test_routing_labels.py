@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.fakes import fake_annotator
 from helpers.routing_plugin import PLUGIN, pairs
 
 from drsow_plugin import Annotator, DataError, DrSoW, PluginError
 
 
 def test_labelled_rows_name_their_domain_and_the_report_counts_them(
-    strong: str, weak: str, plugin: str, tmp_path: Path
+    plugin: str, tmp_path: Path
 ) -> None:
-    annotate = Annotator(strong, weak, router="mine", plugin=plugin, domain_column="kind")
+    annotate = fake_annotator(router="mine", plugin=plugin, domain_column="kind")
     mapped = pairs().map(annotate, batched=True, batch_size=5)
     labelled = annotate.run(pairs(), cache_dir=str(tmp_path / "cache"))
     expected = ["law", "strong-only", None, "law", None]
@@ -47,20 +48,18 @@ def test_labelled_rows_name_their_domain_and_the_report_counts_them(
 
 
 def test_other_routing_scores_anew_and_the_same_does_not(
-    strong: str, weak: str, plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = str(tmp_path / "cache")
-    with_router = Annotator(strong, weak, router="mine", plugin=plugin).run(
-        pairs(), cache_dir=cache
-    )
-    without = Annotator(strong, weak).run(pairs(), cache_dir=cache)
+    with_router = fake_annotator(router="mine", plugin=plugin).run(pairs(), cache_dir=cache)
+    without = fake_annotator().run(pairs(), cache_dir=cache)
     assert with_router["drsow_margin"] != without["drsow_margin"]
-    by_column = Annotator(strong, weak, router="column", plugin=plugin, domain_column="kind")
+    by_column = fake_annotator(router="column", plugin=plugin, domain_column="kind")
     first = by_column.run(pairs(), cache_dir=cache)
     moved = pairs().map(lambda row: {"kind": "law"})
     assert by_column.run(moved, cache_dir=cache)["drsow_margin"] != first["drsow_margin"]
     monkeypatch.setattr(DrSoW, "score", None)  # no more of that
-    again = Annotator(strong, weak, router="mine", plugin=plugin).run(pairs(), cache_dir=cache)
+    again = fake_annotator(router="mine", plugin=plugin).run(pairs(), cache_dir=cache)
     assert list(again) == list(with_router)
 
 
@@ -114,28 +113,28 @@ def test_processes_route_alike(strong: str, weak: str, plugin: str, tmp_path: Pa
 
 
 def test_a_router_that_fails_stops_the_run_and_keeps_finished_work(
-    strong: str, weak: str, plugin: str, tmp_path: Path
+    plugin: str, tmp_path: Path
 ) -> None:
     Path(plugin).write_text(
         PLUGIN.replace("return [next", "assert '(9)' not in str(prompts)\n    return [next")
     )
     cache = tmp_path / "cache"
     with pytest.raises(PluginError, match=r"router 'mine' of the plugin .*mine.py"):
-        Annotator(strong, weak, router="mine", plugin=plugin).run(
+        fake_annotator(router="mine", plugin=plugin).run(
             pairs(), cache_dir=str(cache), shard_rows=4
         )
     assert len(list(cache.glob("scores/*/*.parquet"))) == 2
 
 
-def test_a_missing_domain_column_is_an_error(strong: str, weak: str) -> None:
+def test_a_missing_domain_column_is_an_error() -> None:
     data = pairs().remove_columns("kind")
     with pytest.raises(DataError, match=r"domain_column: Unknown column 'domain'"):
-        Annotator(strong, weak, router="column")(data[:2])
+        fake_annotator(router="column")(data[:2])
     with pytest.raises(DataError, match=r"domain_column: Unknown column 'kind'"):
-        Annotator(strong, weak, router="keyword", domain_column="kind")(data[:2])
+        fake_annotator(router="keyword", domain_column="kind")(data[:2])
 
 
-def test_a_domain_that_is_no_text_is_a_bad_row(strong: str, weak: str) -> None:
+def test_a_domain_that_is_no_text_is_a_bad_row() -> None:
     batch = {**pairs()[:2], "kind": [1, "chat"]}
-    out = Annotator(strong, weak, router="column", domain_column="kind")(batch)
+    out = fake_annotator(router="column", domain_column="kind")(batch)
     assert out["drsow_status"] == ["bad row: the domain is the name of one, got 1.", "ok"]

@@ -19,6 +19,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from helpers.fakes import fake_annotator
 from helpers.labelling import run, scores
 from helpers.preferences import pairs
 
@@ -147,9 +148,9 @@ def test_what_is_left_over_is_not_followed_through_a_link(tmp_path: Path) -> Non
 
 
 def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
-    tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(Annotator(strong, weak), pairs(8), tmp_path / "cache")
+    first = run(fake_annotator(), pairs(8), tmp_path / "cache")
     make = stores.unfinished
 
     def refuse(folder: Path) -> Any:
@@ -160,15 +161,15 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
     monkeypatch.setattr(stores, "unfinished", refuse)
     monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
     cache, rows = tmp_path / "cache", str(tmp_path / "rows")
-    again = run(Annotator(strong, weak), pairs(8), cache, rows_dir=rows)
+    again = run(fake_annotator(), pairs(8), cache, rows_dir=rows)
     assert list(again) == list(first)
     with pytest.raises(StorageError, match=r"Read-only file system\. Make room"):
-        run(Annotator(strong, weak), pairs(9), cache, rows_dir=rows)
+        run(fake_annotator(), pairs(9), cache, rows_dir=rows)
 
 
 @pytest.mark.parametrize("where", ["scores", "rows"])
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
-    tmp_path: Path, strong: str, weak: str, where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = {"scores": (stores.pq, "write_table"), "rows": (runner.ArrowWriter, "write_table")}
     home, name = writes[where]
@@ -188,35 +189,35 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
         if where == "rows":
             patched.setattr(home, "close", close)
         with pytest.raises(StorageError, match=r"^[^\n]*cannot be .*: No space left on device\. "):
-            run(Annotator(strong, weak), pairs(12), tmp_path)
+            run(fake_annotator(), pairs(12), tmp_path)
     assert len(scores(tmp_path)) == (2 if where == "scores" else 3)
     assert not list(tmp_path.rglob("writing-*"))
-    whole = run(Annotator(strong, weak), pairs(12), tmp_path / "other")
-    assert list(run(Annotator(strong, weak), pairs(12), tmp_path)) == list(whole)
+    whole = run(fake_annotator(), pairs(12), tmp_path / "other")
+    assert list(run(fake_annotator(), pairs(12), tmp_path)) == list(whole)
 
 
 @pytest.mark.parametrize("kind", ["a file", "below a file", "of nobody"])
 def test_a_cache_that_cannot_be_used_is_told_before_models_are(
-    tmp_path: Path, strong: str, weak: str, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     names = {"a file": str(file), "below a file": f"{file}/cache", "of nobody": "~no-such-user/x"}
     monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
     with pytest.raises(ConfigError, match=r"^The cache folder '[^\n]+ cannot be used: [^\n]+$"):
-        run(Annotator(strong, weak), pairs(), Path(names[kind]))
+        run(fake_annotator(), pairs(), Path(names[kind]))
     monkeypatch.setenv("DRSOW_CACHE", names[kind])
     with pytest.raises(ConfigError, match="DRSOW_CACHE"):
-        Annotator(strong, weak).run(datasets.Dataset.from_list(pairs()))
+        fake_annotator().run(datasets.Dataset.from_list(pairs()))
 
 
 @pytest.mark.parametrize("asked", [0, -1, 2.5, "many", 100_000])
 def test_a_number_of_processes_out_of_bounds_is_refused(
-    tmp_path: Path, strong: str, weak: str, asked: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drivers.os, "cpu_count", lambda: 4)
     with pytest.raises(ConfigError, match=r"num_proc"):
-        run(Annotator(strong, weak), pairs(), tmp_path, num_proc=asked)
+        run(fake_annotator(), pairs(), tmp_path, num_proc=asked)
     assert [drivers.parse_processes(value) for value in (None, "1", 4)] == [1, 1, 4]
 
 

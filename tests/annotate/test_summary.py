@@ -12,9 +12,10 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from helpers.fakes import fake_annotator
 from helpers.preferences import candidates, pairs
 
-from drsow_plugin import Annotator, DataError, Report
+from drsow_plugin import DataError, Report
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.annotate.plots import draw, lengths_figure, margins_figure
@@ -91,14 +92,14 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     assert found["chosen_longer"]["value"] == 0.75
 
 
-def test_rows_without_a_pair_are_counted_by_reason(strong: str, weak: str, tmp_path: Path) -> None:
+def test_rows_without_a_pair_are_counted_by_reason(tmp_path: Path) -> None:
     rows = [
         *candidates(4),
         {"prompt": "q", "responses": ["a", "a"]},
         {"prompt": "q", "responses": []},
     ]
     rows.append({"prompt": None, "responses": ["a", "b"]})
-    annotator = Annotator(strong, weak)
+    annotator = fake_annotator()
     data = datasets.Dataset.from_list(rows)
     annotator.run(data, cache_dir=str(tmp_path))
     assert annotator.report is not None
@@ -110,20 +111,16 @@ def test_rows_without_a_pair_are_counted_by_reason(strong: str, weak: str, tmp_p
     }
     assert "1 identical responses" in str(annotator.report)
     mapped = annotator.report_on(data.map(annotator, batched=True))
-    again = mapped.values["splits"]["train"]
-    quantiles = found.pop("margin_quantiles")
-    assert again.pop("margin_quantiles") == pytest.approx(quantiles, abs=1e-4)
-    assert again.pop("length_correlation") == pytest.approx(found.pop("length_correlation"))
-    assert again == found
+    assert mapped.values["splits"]["train"] == found
 
 
 @pytest.mark.parametrize(
     "rows", [pairs(6), candidates(6), [{"prompt": "q", "response": "a b"}] * 3]
 )
 def test_a_report_can_be_had_of_mapped_rows_and_read_again(
-    strong: str, weak: str, tmp_path: Path, rows: list[dict[str, Any]]
+    tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
-    annotator = Annotator(strong, weak)
+    annotator = fake_annotator()
     data = datasets.Dataset.from_list(rows)
     annotator.run(data, cache_dir=str(tmp_path), keep_unusable=True)
     mapped = annotator.report_on(data.map(annotator, batched=True))
@@ -141,10 +138,8 @@ def test_a_report_can_be_had_of_mapped_rows_and_read_again(
         annotator.report_on(data)
 
 
-def test_a_single_response_has_no_pair_and_no_margin(
-    strong: str, weak: str, tmp_path: Path
-) -> None:
-    annotator = Annotator(strong, weak)
+def test_a_single_response_has_no_pair_and_no_margin(tmp_path: Path) -> None:
+    annotator = fake_annotator()
     rows = [{"prompt": "q", "response": "word " * n} for n in range(1, 6)]
     annotator.run(datasets.Dataset.from_list(rows), cache_dir=str(tmp_path))
     assert annotator.report is not None

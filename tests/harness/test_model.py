@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fakes import fake_pair
 from helpers.harness import request, run
 from lm_eval.api.model import LM, CacheHook, CachingLM
 from lm_eval.api.registry import get_model
@@ -68,15 +69,13 @@ def test_a_device_that_is_not_lm_evals_default_has_to_be_there(strong: str, weak
         DrSoWLM(strong=strong, weak=weak, device="cuda:99")
 
 
-def test_a_missing_reward_is_counted_as_overflow(
-    strong: str, weak: str, preference_file: Path
-) -> None:
+def test_a_missing_reward_is_counted_as_overflow(preference_file: Path) -> None:
     long = '{"prompt": "%s", "chosen": "a", "rejected": "b"}\n' % ("word " * 300)
     preference_file.write_text(preference_file.read_text() + long)
     metadata = {"data": str(preference_file)}
     with pytest.raises(OverflowLengthError):
-        run(DrSoWLM(strong=strong, weak=weak, max_length=100), ["preference"], metadata=metadata)
-    lm = DrSoWLM(strong=strong, weak=weak, max_length=100, overflow="skip")
+        run(DrSoWLM(**fake_pair(max_length=100)), ["preference"], metadata=metadata)
+    lm = DrSoWLM(**fake_pair(max_length=100, overflow="skip"))
     results = run(lm, ["preference"], metadata=metadata)["results"]["preference"]
     assert results["overflow,none"] == 1
     assert math.isfinite(results["margin,none"])
@@ -85,8 +84,8 @@ def test_a_missing_reward_is_counted_as_overflow(
     assert (info["responses_scored"], info["responses_without_reward"]) == (8, 2)
 
 
-def test_truncated_prompts_are_counted(strong: str, weak: str, preference_file: Path) -> None:
-    lm = DrSoWLM(strong=strong, weak=weak, max_length=40, overflow="truncate_prompt")
+def test_truncated_prompts_are_counted(preference_file: Path) -> None:
+    lm = DrSoWLM(**fake_pair(max_length=40, overflow="truncate_prompt"))
     long = json.dumps({"prompt": "word " * 300, "chosen": "a", "rejected": "b"}) + "\n"
     preference_file.write_text(long)
     results = run(lm, ["preference"], metadata={"data": str(preference_file)})
@@ -94,19 +93,19 @@ def test_truncated_prompts_are_counted(strong: str, weak: str, preference_file: 
     assert lm.get_model_info()["drsow"]["responses_with_truncated_prompt"] == 2
 
 
-def test_a_task_that_cannot_take_a_missing_reward_is_refused(strong: str, weak: str) -> None:
-    lm = DrSoWLM(strong=strong, weak=weak, overflow="skip")
+def test_a_task_that_cannot_take_a_missing_reward_is_refused() -> None:
+    lm = DrSoWLM(**fake_pair(overflow="skip"))
     asked = request("loglikelihood", ("Q?", " yes"), "arc_easy")
     with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .*overflow=skip"):
         lm.loglikelihood([asked])
-    mean = DrSoWLM(strong=strong, weak=weak, reduction="mean", end_of_turn=False)
+    mean = DrSoWLM(**fake_pair(reduction="mean", end_of_turn=False))
     empty = request("loglikelihood", ("Q?", ""), "arc_easy")
     with pytest.raises(ConfigError, match=r"'arc_easy' cannot take .* no tokens"):
         mean.loglikelihood([empty])
 
 
-def test_generation_and_perplexity_are_refused(strong: str, weak: str) -> None:
-    lm = DrSoWLM(strong=strong, weak=weak)
+def test_generation_and_perplexity_are_refused() -> None:
+    lm = DrSoWLM(**fake_pair())
     asked = request("generate_until", ("Q?", {}), "gsm8k")
     with pytest.raises(ConfigError, match="'gsm8k' asks for generated text"):
         lm.generate_until([asked])
@@ -144,9 +143,7 @@ def test_a_cache_serves_its_own_pair_and_nobody_else(
     assert again.get_model_info()["drsow"]["responses_scored"] == 0
 
 
-def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
+def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(tmp_path: Path) -> None:
     prompts = [
         [{"role": "user", "content": "A\n\nB"}],
         [
@@ -163,7 +160,7 @@ def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(
         [
             sample["margin"]
             for sample in run(
-                DrSoWLM(strong=strong, weak=weak),
+                DrSoWLM(**fake_pair()),
                 ["preference"],
                 metadata={"data": str(data)},
                 use_cache=str(tmp_path / "cache"),
@@ -176,10 +173,8 @@ def test_a_cache_keeps_conversations_apart_that_have_the_same_texts(
     assert len(set(margins[0])) == 3
 
 
-def test_prompts_that_a_cache_would_mix_up_are_refused(
-    tmp_path: Path, strong: str, weak: str
-) -> None:
-    lm = CachingLM(DrSoWLM(strong=strong, weak=weak), str(tmp_path / "cache.db"))
+def test_prompts_that_a_cache_would_mix_up_are_refused(tmp_path: Path) -> None:
+    lm = CachingLM(DrSoWLM(**fake_pair()), str(tmp_path / "cache.db"))
     contexts = [
         ChatContext("the same text", [{"role": role, "content": "x"}]) for role in ("user", "tool")
     ]
@@ -190,11 +185,11 @@ def test_prompts_that_a_cache_would_mix_up_are_refused(
         lm.loglikelihood(requests)
 
 
-def test_a_cache_of_another_make_is_refused(strong: str, weak: str) -> None:
+def test_a_cache_of_another_make_is_refused() -> None:
     hook = CacheHook(None)
     hook.dbdict = {}
     with pytest.raises(ConfigError, match="keeps responses in a dict"):
-        DrSoWLM(strong=strong, weak=weak).set_cache_hook(hook)
+        DrSoWLM(**fake_pair()).set_cache_hook(hook)
 
 
 def test_results_record_the_pair(strong: str, weak: str, preference_file: Path) -> None:
@@ -210,6 +205,6 @@ def test_results_record_the_pair(strong: str, weak: str, preference_file: Path) 
     assert set(drsow["versions"]) >= {"torch", "transformers", "drsow-plugin", "lm-eval"}
 
 
-def test_a_template_named_by_flag_is_refused(strong: str, weak: str) -> None:
+def test_a_template_named_by_flag_is_refused() -> None:
     with pytest.raises(ConfigError, match="strong_template=FILE"):
-        DrSoWLM(strong=strong, weak=weak).chat_template("named")
+        DrSoWLM(**fake_pair()).chat_template("named")

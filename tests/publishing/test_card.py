@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.fakes import fake_annotator
 from helpers.reports import REPO, report
 from helpers.routing_plugin import PLUGIN, pairs
 
-from drsow_plugin import Annotator, Report
+from drsow_plugin import Report
 from drsow_plugin.publishing import card
 from drsow_plugin.publishing import readme as readmes
 from drsow_plugin.publishing.publish import front_matter, size_category
@@ -147,12 +148,10 @@ def test_a_quoted_prompt_cannot_end_the_section_or_its_code_block() -> None:
     assert text.count(readmes.END) == 1 and "`````text\n````" in text
 
 
-def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
-    strong: str, weak: str, tmp_path: Path
-) -> None:
+def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
-    annotate = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_column="kind")
+    annotate = fake_annotator(router="mine", plugin=str(plugin), domain_column="kind")
     annotate.run(pairs(), cache_dir=str(tmp_path / "cache"))
     assert annotate.report is not None
     published = card.Published(REPO, {"train": 12}, ["prompt"], [])
@@ -162,7 +161,7 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(
     assert "| `strong-only` | mine.py | both | strong model |" in text
     assert "Prompts of `train` by domain:" in text and "In `train` it agrees with 80.0" in text
     assert "None" not in text
-    only = Annotator(strong, weak, router="mine", plugin=str(plugin), domain_parts="examples")
+    only = fake_annotator(router="mine", plugin=str(plugin), domain_parts="examples")
     only.run(pairs(), cache_dir=str(tmp_path / "cache"))
     assert only.report is not None
     told = replace(only.report, command=f"drsow annotate --plugin a.b+{plugin} x")
