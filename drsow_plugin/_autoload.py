@@ -77,7 +77,7 @@ def _show_errors_plainly(module: ModuleType) -> None:
     original = module.HarnessCLI.execute
 
     def execute(self: Any, arguments: Any) -> None:
-        in_plain_words(lambda given: original(self, given))(arguments)
+        in_plain_words(lambda parsed: original(self, parsed))(arguments)
 
     module.HarnessCLI.execute = execute
 

@@ -124,11 +124,11 @@ def table(options: Iterable[Option]) -> Iterator[str]:
 
 def keywords() -> str:
     """Return the module of typed dictionaries."""
-    named = {option.name: option for option in (*GROUPS["scoring"], *GROUPS["routing"])}
-    named |= {f"{prefix}{o.name}": o for prefix in PREFIXES for o in GROUPS["model"]}
+    options = {option.name: option for option in (*GROUPS["scoring"], *GROUPS["routing"])}
+    options |= {f"{prefix}{o.name}": o for prefix in PREFIXES for o in GROUPS["model"]}
     groups = {
-        "model": {name: option for name, option in named.items() if name in OF_ONE_MODEL},
-        "pair": {name: option for name, option in named.items() if name not in OF_ONE_MODEL},
+        "model": {name: option for name, option in options.items() if name in OF_ONE_MODEL},
+        "pair": {name: option for name, option in options.items() if name not in OF_ONE_MODEL},
         "labels": {option.name: option for option in GROUPS["labels"]},
     }
     lines = {key: [typed(n, o) for n, o in group.items()] for key, group in groups.items()}

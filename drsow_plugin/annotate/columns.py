@@ -126,11 +126,11 @@ def missing_rewards(rewards: Mapping[str, Reward | None]) -> Problem | None:
         name: missing if reward is None else one_problem(reward.problems)
         for name, reward in rewards.items()
     }
-    named = [(name, problem) for name, problem in problems.items() if problem is not None]
-    if not named:
+    reasons = [(name, problem) for name, problem in problems.items() if problem is not None]
+    if not reasons:
         return None
-    details = (f"{name}: {problem.detail}" for name, problem in named)
-    return Problem(named[0][1].kind, "; ".join(details))
+    details = (f"{name}: {problem.detail}" for name, problem in reasons)
+    return Problem(reasons[0][1].kind, "; ".join(details))
 
 
 def conversation(

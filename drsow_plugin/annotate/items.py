@@ -214,8 +214,8 @@ def _names(first: str, other: str) -> tuple[set[str], set[str]]:
     names = ({first.lower()}, {other.lower()})
     ends = [_END.findall(column.lower())[0] for column in (first, other)]
     if ends[0] != ends[1]:
-        for those, end in zip(names, ends, strict=True):
-            those.update((end, f"model_{end}", f"response_{end}"))
+        for aliases, end in zip(names, ends, strict=True):
+            aliases.update((end, f"model_{end}", f"response_{end}"))
     return names
 
 

@@ -131,7 +131,7 @@ class LabelConfig:
 
 
 LABEL_OPTIONS = options_of(LabelConfig)
-OF_KINDS = {name: found.kinds for name, found in LABEL_OPTIONS.items() if found.kinds}
+OF_KINDS = {name: o.kinds for name, o in LABEL_OPTIONS.items() if o.kinds}
 """Options that say something about some kinds of data only."""
 
 KIND_WORDS: Mapping[str, str] = {
@@ -150,8 +150,8 @@ def parse_labelling(options: Mapping[str, Any]) -> tuple[PairConfig, LabelConfig
     for name in options:
         if name not in OPTIONS and name not in LABEL_OPTIONS:
             raise ConfigError(unknown_name("option", name, {*OPTIONS, *LABEL_OPTIONS}))
-    given = {name: value for name, value in options.items() if value is not None}
-    labels = LabelConfig(**parse_options(LabelConfig, given))
+    values = {name: value for name, value in options.items() if value is not None}
+    labels = LabelConfig(**parse_options(LabelConfig, values))
     return parse_pair({name: v for name, v in options.items() if name in OPTIONS}), labels
 
 

@@ -4,7 +4,7 @@ The report is the manifest: it names the files with their hashes, and comes last
 are exchanged a marker stands there that names those of before and of after. So a run that is
 killed at any moment leaves either the former output, or one that says that it is not whole;
 the same command makes it so. Names of files that are read from there are never trusted: what
-is removed has a name of ours, and lies in the output itself.
+is removed has a name of ours, and is in the output itself.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Place:
         return cls(path.absolute(), path.suffix in _FILES)
 
     def at(self, name: str) -> Path:
-        """Return where a file of the output lies; the rows of a file are named ``rows``."""
+        """Return where a file of the output is; the rows of a file are named ``rows``."""
         if not self.is_file:
             return self.path / name
         return self.path if name == ROWS else self.path.with_name(f"{self.path.name}.{name}")
@@ -92,7 +92,7 @@ class Place:
                 "Give the folder that it leads to a place of its own as OUTPUT."
             )
         parts = (f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
-        strange = sorted(filter(_PART.fullmatch, set(parts) - self._named()))
+        strange = sorted(filter(_PART.fullmatch, set(parts) - self._names()))
         if strange:
             raise ConfigError(
                 f"The folder {str(self.path)!r} holds {strange[0]}, which {REPORT} does not name: "
@@ -180,7 +180,7 @@ class Place:
             self._exchange(folder, list(files))
 
     def _exchange(self, folder: Path, names: list[str]) -> None:
-        former = self._named()
+        former = self._names()
         marker = self._hidden("unfinished")
         listed = json.dumps({"files": sorted({*former, *names})})
         (folder / "marker").write_text(listed, encoding="utf-8")
@@ -218,16 +218,16 @@ class Place:
 
     def _manifest(self) -> dict[str, Any] | None:
         """Return the report that is there, if it is one of an output."""
-        found = _read(self.at(REPORT))
-        return found if isinstance(found.get(MANIFEST), dict) else None
+        report = _read(self.at(REPORT))
+        return report if isinstance(report.get(MANIFEST), dict) else None
 
-    def _named(self) -> set[str]:
+    def _names(self) -> set[str]:
         """Return the names of the files that the report, or a killed run, says are there."""
-        named: set[str] = set()
-        for said in ((self._manifest() or {}).get(MANIFEST), _read(self._hidden("unfinished"))):
+        names: set[str] = set()
+        for manifest in ((self._manifest() or {}).get(MANIFEST), _read(self._hidden("unfinished"))):
             with suppress(AttributeError, TypeError):
-                named |= set((said or {}).get("files") or ())
-        return {name for name in named if self._may_be_ours(name)}
+                names |= set((manifest or {}).get("files") or ())
+        return {name for name in names if self._may_be_ours(name)}
 
     def _may_be_ours(self, name: object) -> bool:
         if not isinstance(name, str):
@@ -244,7 +244,7 @@ class Place:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -13,6 +13,7 @@ from drsow_plugin.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -23,14 +24,14 @@ def draw(summaries: Mapping[str, Summary], title: str) -> dict[str, bytes]:
         summaries: What came out, by split.
         title: What stands above each plot.
     """
-    pictures = {}
+    plots = {}
     pairs = {name: summary for name, summary in summaries.items() if summary.margins}
     if pairs:
-        pictures["margins.png"] = _png(margins_figure(pairs, title))
-    scored = {name: summary for name, summary in summaries.items() if summary.points[0]}
-    if scored:
-        pictures["lengths.png"] = _png(lengths_figure(scored, title))
-    return pictures
+        plots["margins.png"] = _png(margins_figure(pairs, title))
+    responses = {name: summary for name, summary in summaries.items() if summary.points[0]}
+    if responses:
+        plots["lengths.png"] = _png(lengths_figure(responses, title))
+    return plots
 
 
 def margins_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
@@ -50,13 +51,10 @@ def margins_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
     if low < 0 < high:
         axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlim(low, high)
-    said = "margin: reward of chosen minus reward of rejected (nats)"
+    caption = "margin: reward of chosen minus reward of rejected (nats)"
     if beyond := np.count_nonzero((everything < low) | (everything > high)):
-        said += f"\n{beyond:,} beyond the axis, {_span(everything)}, in the outermost bars"
-    axes.set_xlabel(said, fontsize="small")
-    axes.set_ylabel("pairs")
-    _count(axes, "y")
-    _close(figure, axes)
+        caption += f"\n{beyond:,} beyond the axis, {_span(everything)}, in the outermost bars"
+    _close(figure, axes, caption, "pairs", counts=axes.yaxis)
     return figure
 
 
@@ -79,14 +77,11 @@ def lengths_figure(summaries: Mapping[str, Summary], title: str) -> Figure:
             axes.plot(*edge, "D", markersize=5, color=color, clip_on=False)
     axes.set_xlim(low[0, 0], high[0, 0])
     axes.set_ylim(low[1, 0], high[1, 0])
-    said = "length of the response (tokens of the strong model)"
+    caption = "length of the response (tokens of the strong model)"
     if beyond := np.count_nonzero(np.any((everything < low) | (everything > high), axis=0)):
-        said += f"\n{beyond:,} beyond the axes, as diamonds at the edge: lengths "
-        said += f"{_span(everything[0])}, rewards {_span(everything[1])}"
-    axes.set_xlabel(said, fontsize="small")
-    axes.set_ylabel("reward (nats)")
-    _count(axes, "x")
-    _close(figure, axes)
+        caption += f"\n{beyond:,} beyond the axes, as diamonds at the edge: lengths "
+        caption += f"{_span(everything[0])}, rewards {_span(everything[1])}"
+    _close(figure, axes, caption, "reward (nats)", counts=axes.xaxis)
     return figure
 
 
@@ -118,20 +113,20 @@ def _open(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _close(figure: Figure, axes: Axes) -> None:
-    """Put the legend below the axes, where it covers nothing, in as many columns as fit."""
+def _close(figure: Figure, axes: Axes, x: str, y: str, *, counts: Axis) -> None:
+    """Label the axes, let the one of counts show whole numbers, and add the legend.
+
+    It is below the axes, where it covers nothing, in as many columns as fit.
+    """
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.set_xlabel(x, fontsize="small")
+    axes.set_ylabel(y)
+    counts.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    counts.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     _, labels = axes.get_legend_handles_labels()
     columns = min(len(labels), max(1, 90 // (max(map(len, labels)) + 6)))
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _count(axes: Axes, axis: str) -> None:
-    """Let an axis of counts show whole numbers."""
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    ticks = getattr(axes, f"{axis}axis")
-    ticks.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    ticks.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _plain(text: str) -> str:

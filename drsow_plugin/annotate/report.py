@@ -115,19 +115,19 @@ class Report:
     def from_values(
         cls, values: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None
     ) -> Report:
-        """Return the report of :attr:`values` and pictures; keys that are unknown are ignored.
+        """Return the report of :attr:`values` and plots; keys that are unknown are ignored.
 
         Raises:
             AttributeError, KeyError, TypeError: The values are of another form.
         """
         names = {f.name for f in fields(cls)} - {"draw"}
-        known = {n: value for n, value in values.items() if n in names and value is not None}
+        arguments = {n: v for n, v in values.items() if n in names and v is not None}
         splits = {n: Statistics.from_values(split) for n, split in values["splits"].items()}
-        return cls(**{**known, "splits": splits}, draw=lambda title: pictures or {})
+        return cls(**{**arguments, "splits": splits}, draw=lambda title: pictures or {})
 
     @property
     def values(self) -> dict[str, Any]:
-        """All but the pictures as plain values, as ``report.json`` has them."""
+        """All but the plots as plain values, as ``report.json`` has them."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "draw"}
         values["splits"] = {name: split.values() for name, split in self.splits.items()}
         optional = {"created", "fingerprint", "routing", "domains", "input"}
@@ -153,7 +153,7 @@ class Report:
         return f"{text}\n".encode()
 
     def files(self) -> dict[str, bytes]:
-        """Return the report, the options as YAML, and the pictures, by file name.
+        """Return the report, the options as YAML, and the plots, by file name.
 
         What is, or looks like, a token of the Hub is not in them.
         """
@@ -214,8 +214,8 @@ class Report:
         for name, split in self.splits.items():
             lines += [f"{name}:", *split.lines()]
             for kind, parts in (("domain", split.domains), ("group", split.groups)):
-                for part, found in (parts or {}).items():
-                    lines += [f"  {kind} {part}:", *(f"  {line}" for line in found.lines())]
+                for name, part in (parts or {}).items():
+                    lines += [f"  {kind} {name}:", *(f"  {line}" for line in part.lines())]
         return "\n".join(map(printable, lines))
 
     @property

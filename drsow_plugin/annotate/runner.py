@@ -162,17 +162,17 @@ class Run:
         self, split: _Split, driver: Driver, store: RewardStore, summary: Summary
     ) -> datasets.Dataset:
         progress = RowProgress(split.rows, f"drsow: {split.name}")
-        scored = driver(self.scorer, split.shards, store, progress)
+        shards = driver(self.scorer, split.shards, store, progress)
         try:
-            return _write(split, self._tables(split, scored, summary), self.rows)
+            return _write(split, self._tables(split, shards, summary), self.rows)
         finally:
-            scored.close()  # ends processes that are at work still
+            shards.close()  # ends processes that are at work still
             progress.close()
 
     def _tables(
-        self, split: _Split, scored: Iterable[tuple[Shard, Rewards]], summary: Summary
+        self, split: _Split, shards: Iterable[tuple[Shard, Rewards]], summary: Summary
     ) -> Iterator[pa.Table]:
-        for shard, rewards in scored:
+        for shard, rewards in shards:
             if self.config.on_error == "raise":
                 raise_first(shard.items, rewards, shard.first_row)
             labels = split.labeller.label(shard.values, shard.items, rewards)

@@ -42,16 +42,16 @@ def select_pair(item: Item, rewards: Sequence[float | None], config: LabelConfig
     for index, (text, reward) in enumerate(zip(item.responses, rewards, strict=True)):
         if text is not None and reward is not None:
             first.setdefault(text, index)
-    scored = {index: reward for index in first.values() if (reward := rewards[index]) is not None}
-    if len(scored) < 2:
+    nats = {index: reward for index in first.values() if (reward := rewards[index]) is not None}
+    if len(nats) < 2:
         usable = sum(reward is not None for reward in rewards)
         return Choice(problem=IDENTICAL if usable > 1 else FEW)
-    ranked = sorted(scored, key=lambda index: (-scored[index], index))
+    ranked = sorted(nats, key=lambda index: (-nats[index], index))
     best = ranked[0]
-    lower = [index for index in ranked if scored[index] < scored[best]]
+    lower = [index for index in ranked if nats[index] < nats[best]]
     if not lower:
         return Choice(problem=TIE)
-    allowed = [index for index in lower if scored[best] - scored[index] >= config.min_margin]
+    allowed = [index for index in lower if nats[best] - nats[index] >= config.min_margin]
     if not allowed:
         return Choice(problem=CLOSE)
     return Choice(best, allowed[_position(item, len(allowed), config)])

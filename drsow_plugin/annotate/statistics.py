@@ -51,12 +51,13 @@ class Statistics:
         Raises:
             TypeError: The values are of another form.
         """
-        known = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
-        for name in {"accuracy", "longer", "chosen_longer", "agreement"} & set(known):
-            known[name] = Proportion(**known[name])
-        for name in {"groups", "domains"} & set(known):
-            known[name] = {part: cls.from_values(inner) for part, inner in known[name].items()}
-        return cls(**known)
+        arguments = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
+        for name in {"accuracy", "longer", "chosen_longer", "agreement"} & set(arguments):
+            arguments[name] = Proportion(**arguments[name])
+        for name in {"groups", "domains"} & set(arguments):
+            parts = arguments[name].items()
+            arguments[name] = {part: cls.from_values(inner) for part, inner in parts}
+        return cls(**arguments)
 
     def values(self) -> dict[str, Any]:
         """Return plain values, as ``report.json`` has them."""

@@ -127,7 +127,7 @@ class RewardStore:
         Raises:
             StorageError: There is no room, or they cannot be written.
         """
-        flat = [reward for scored in rewards for reward in scored if reward is not None]
+        flat = [reward for row in rewards for reward in row if reward is not None]
         if any(problem.kind == OUT_OF_MEMORY for reward in flat for problem in reward.problems):
             return
         self.check_writable()

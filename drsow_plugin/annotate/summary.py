@@ -24,14 +24,14 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_GROUPS = 200
 _FAILURES = 3
 _LONGEST_REASON = 200  # characters
-_POINTS = 20_000  # of reward against length, in the picture
+_POINTS = 20_000  # of reward against length, in the plot
 
 Columns = Mapping[str, Sequence[Any]]
 Ratings = list[float | None] | None
 
 
 class Summary:
-    """Counts rows as they come; holds one number a row, and a sample for the picture."""
+    """Counts rows as they come; holds one number a row, and a sample for the plot."""
 
     def __init__(self, layout: Layout, config: LabelConfig) -> None:
         """Start at nothing.
@@ -56,11 +56,11 @@ class Summary:
         self._config = config
         self.failures: list[tuple[int, str]] = []  # the first few: number of the row, status
 
-    def add(self, given: Columns, labels: Columns) -> None:
+    def add(self, data: Columns, labels: Columns) -> None:
         """Count a batch.
 
         Args:
-            given: The columns that were read.
+            data: The columns that were read.
             labels: The columns that were added.
         """
         group = self._layout.group
@@ -69,12 +69,12 @@ class Summary:
             ratings = None
             if self._layout.kind == "candidates":
                 names = self._layout.columns
-                ratings = read_ratings({name: given[name][row] for name in names}, self._layout)
+                ratings = read_ratings({name: data[name][row] for name in names}, self._layout)
             self._add(values, ratings)
             if self._layout.routed:
-                self._add_domain(values, given, row, ratings)
+                self._add_domain(values, data, row, ratings)
             if group is not None:
-                name = str(given[group][row])
+                name = str(data[group][row])
                 if name not in self._groups:
                     if len(self._groups) >= MOST_GROUPS:
                         raise DataError(
@@ -104,7 +104,7 @@ class Summary:
         )
 
     def _add_domain(
-        self, values: Mapping[str, Any], given: Columns, row: int, ratings: Ratings
+        self, values: Mapping[str, Any], data: Columns, row: int, ratings: Ratings
     ) -> None:
         """Count a row for its domain, and compare that with what the data names."""
         domain = values[f"{self._prefix}domain"]
@@ -113,7 +113,7 @@ class Summary:
             self._domains[name] = Summary(self._whole, self._config)
         self._domains[name]._add(values, ratings)
         compared = self._layout.domain if self._layout.compared else None
-        label = given[compared][row] if compared else None
+        label = data[compared][row] if compared else None
         failure = self._failure(values)
         if label and not (failure and failure.kind == BAD_ROW):
             self._agreement.add(float(label == domain))
@@ -147,8 +147,8 @@ class Summary:
             pairs = [(own[f"{s}_reward"], own[f"{s}_strong_tokens"]) for s in sides]
         else:
             pairs = [(own["reward"], own["strong_tokens"])]
-        known = [(reward, length) for reward, length in pairs if reward is not None]
-        return [reward for reward, _ in known], [length for _, length in known]
+        pairs = [(reward, length) for reward, length in pairs if reward is not None]
+        return [reward for reward, _ in pairs], [length for _, length in pairs]
 
     def _add_lengths(self, rewards: list[float], lengths: list[float]) -> None:
         centred = self._layout.kind != "single"

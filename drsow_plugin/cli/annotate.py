@@ -51,7 +51,7 @@ VALID = frozenset((*OPTIONS, *LABEL_OPTIONS, *RUN, *PUBLISH))
 @click.option("--language", help="With --push: language of the texts, such as en.")
 @click.option("--branch", help="With --push: branch to publish on. [the main one]")
 @config_options
-def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
+def annotate(paths: tuple[str, ...], config: str | None, **options: Any) -> None:
     """Label preference data with the reward of a pair of models.
 
     INPUT is a Hub id, the folder of a saved data set, or parquet, jsonl, csv or tsv files. It holds
@@ -66,7 +66,7 @@ def annotate(paths: tuple[str, ...], config: str | None, **given: Any) -> None:
 
       drsow annotate pairs.jsonl labelled --strong org/model-dpo --weak org/model-sft
     """
-    options = merge_config(given, config, VALID)
+    options = merge_config(options, config, VALID)
     inputs, target = _paths(paths, options)
     ours = {name: options.pop(name) for name in (*RUN, *PUBLISH) if name in options}
     pair, labels = parse_labelling(options)

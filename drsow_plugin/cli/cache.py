@@ -50,7 +50,7 @@ class _Entry:
 def cache(context: click.Context, cache_dir: str | None) -> None:
     """Show what is kept: scores by pair, labelled rows, converted models.
 
-    All of it can be had again; 'drsow cache clean' removes it.
+    All of it is safe to delete; 'drsow cache clean' removes it.
     """
     root = context.obj = cache_folder(cache_dir)
     if context.invoked_subcommand is not None:

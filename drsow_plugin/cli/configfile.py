@@ -18,12 +18,12 @@ _OFF = {"", "0", "false", "none"}
 
 
 def merge_config(
-    given: Mapping[str, Any], file: str | None, valid: frozenset[str]
+    options: Mapping[str, Any], file: str | None, valid: frozenset[str]
 ) -> dict[str, Any]:
     """Return the options of a file, with those of the command line before them.
 
     Args:
-        given: The options of the command line; ``None`` where one was not given. With
+        options: Those of the command line; ``None`` where one was not given. With
             ``allow_code`` the file may run code, which is then said on stderr.
         file: The file, or ``None``.
         valid: The names that it may have.
@@ -31,7 +31,7 @@ def merge_config(
     Raises:
         ConfigError: The file cannot be read, names an unknown option, or would run code.
     """
-    typed = {name: value for name, value in given.items() if value is not None}
+    typed = {name: value for name, value in options.items() if value is not None}
     allow_code = typed.pop("allow_code", False)
     if file is None and allow_code:
         raise ConfigError("--allow-code has no effect without --config.")

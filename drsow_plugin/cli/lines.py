@@ -78,8 +78,8 @@ def _of_text(name: str, path: Path) -> Iterator[bytes]:
         with click.open_file("-", "rb") if name == "-" else open_text(path) as file:
             yield from file
     except (OSError, EOFError, zlib.error) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} cannot be read: {said}") from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{name} cannot be read: {message}") from error
 
 
 def _of_data(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:

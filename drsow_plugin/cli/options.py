@@ -40,8 +40,8 @@ def pair_options(command: F) -> F:
 
 def router_options(command: F) -> F:
     """Add the options of a router to a command: all of routing but what is applied of a domain."""
-    found = options_of(RoutingConfig).items()
-    router = [_declared(option) for name, option in found if name not in DOMAIN_OPTIONS]
+    options = options_of(RoutingConfig).items()
+    router = [_declared(option) for name, option in options if name not in DOMAIN_OPTIONS]
     return _add([*router, *_of_models(["router_"])], command)
 
 

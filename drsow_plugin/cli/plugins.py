@@ -88,7 +88,7 @@ def domains(plugin: str | None, as_json: bool) -> None:
 @click.option("--device", help="Of the router's model. [the first GPU, or the CPU]")
 @click.option("--json", "as_json", is_flag=True, help="One object a line: prompt and domain.")
 @config_options
-def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
+def route(file: str, as_json: bool, config: str | None, **options: Any) -> None:
     """Send prompts to domains: prompts in, a table of counts out.
 
     FILE, or the standard input, has one prompt a line: as it is, or as a JSON object with a prompt
@@ -100,7 +100,7 @@ def route(file: str, as_json: bool, config: str | None, **given: Any) -> None:
 
       echo 'Write a Python function that adds two numbers.' | drsow route --router keyword
     """
-    options = merge_config(given, config, VALID)
+    options = merge_config(options, config, VALID)
     lines = read_lines(file, options)
     routing = _open(options)
     inputs = _read(lines, routing)
@@ -145,13 +145,13 @@ def _read(lines: Iterable[bytes], routing: Routing) -> list[RouterInput]:
         if row is None and column is not None:
             raise DataError(f"{where} is no JSON object with 'prompt' and {column!r}.")
         row = row or {"prompt": text}
-        known = row.get(column) or None if column is not None else None
-        if not isinstance(known, str | None):
-            raise DataError(f"{where}: {column!r} is to name a domain, got {known!r:.80}.")
-        if problem := routing.problem_with(known):
+        label = row.get(column) or None if column is not None else None
+        if not isinstance(label, str | None):
+            raise DataError(f"{where}: {column!r} is to name a domain, got {label!r:.80}.")
+        if problem := routing.problem_with(label):
             raise DataError(f"{where}: {problem}")
         has_column = has_column or column in row
-        inputs.append(RouterInput(as_messages(row["prompt"], where), known))
+        inputs.append(RouterInput(as_messages(row["prompt"], where), label))
     if column is not None and inputs and not has_column:
         raise DataError(f"Not one line has the field {column!r}, which is to name the domain.")
     return inputs
@@ -197,9 +197,9 @@ def _table(inputs: Sequence[RouterInput], routes: Sequence[Route]) -> Iterable[s
         yield f"{name:{width}}  {number:9,}  {number / len(routes):6.1%}"
     yield f"{'all':{width}}  {len(routes):9,}"
     pairs = zip(inputs, routes, strict=True)
-    agrees = [prompt.known == answer.domain for prompt, answer in pairs if prompt.known]
-    if agrees:
-        yield f"agrees with the known domain: {sum(agrees) / len(agrees):.1%} of {len(agrees):,}"
+    matches = [prompt.known == answer.domain for prompt, answer in pairs if prompt.known]
+    if matches:
+        yield f"agrees with the known domain: {sum(matches) / len(matches):.1%} of {len(matches):,}"
     for note, number in Counter(answer.note for answer in routes if answer.note).items():
         yield f"{number:,} with the note: {note}"
 

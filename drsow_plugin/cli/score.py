@@ -46,7 +46,7 @@ FIELDS = [
 @click.option("--token-logprobs", help="true writes the log-prob of each token too. [false]")
 @click.option("--rows", help="Rows that are read, scored and written together. [128]")
 @config_options
-def score(file: str, config: str | None, **given: Any) -> None:
+def score(file: str, config: str | None, **options: Any) -> None:
     """Score responses: JSON lines in, JSON lines out.
 
     Each line of FILE, or of the standard input, is an object with a prompt (a text, or a list of
@@ -60,7 +60,7 @@ def score(file: str, config: str | None, **given: Any) -> None:
       echo '{"prompt": "Name a prime.", "response": "Seven."}' | drsow score --strong demo --weak
       demo --weak-template none
     """
-    merged = merge_config(given, config, VALID.union(EXTRA))  # those of annotate say nothing here
+    merged = merge_config(options, config, VALID.union(EXTRA))  # those of annotate say nothing here
     rows = parse_positive("rows", merged.get("rows", 128)) or 128
     per_token = parse_flag("token_logprobs", merged.get("token_logprobs", False))
     lines = enumerate(read_lines(file, merged), start=1)
@@ -139,6 +139,6 @@ def _read(line: bytes, column: str | None, written: Set[str]) -> _Line:
         return _Line(row, f"the line has no field {column!r} that names a domain")
     taken = sorted(written & set(row))
     if taken:
-        said = f"the line has {', '.join(taken)} already, which would be written. Rename it"
-        return _Line(row, said)
+        problem = f"the line has {', '.join(taken)} already, which would be written. Rename it"
+        return _Line(row, problem)
     return _Line(row)

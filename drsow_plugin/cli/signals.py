@@ -27,8 +27,8 @@ def signals_told() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        said = f": {error}" if str(error) else ""
-        click.echo(f"Interrupted{said}.", err=True)
+        detail = f": {error}" if str(error) else ""
+        click.echo(f"Interrupted{detail}.", err=True)
         raise SystemExit(128 + received) from None
     finally:
         if before is not None:

@@ -113,9 +113,9 @@ def _one_split(loaded: datasets.DatasetDict, split: str | None, label: str) -> D
 
 def named_split(data: datasets.Dataset, name: str) -> datasets.Dataset:
     """Return a data set that knows which split it is; saved ones and single files do not."""
-    named = copy.copy(data)
-    named._split = datasets.NamedSplit(name)
-    return named
+    copied = copy.copy(data)
+    copied._split = datasets.NamedSplit(name)
+    return copied
 
 
 def _load_from_hub(name: str, options: Mapping[str, Any]) -> Data:
@@ -195,9 +195,9 @@ def _files_in(path: Path) -> list[Path]:
 def _load_files(paths: Sequence[Path], options: Mapping[str, Any]) -> datasets.Dataset:
     label = ", ".join(map(str, paths))
     if options:
-        said = " and ".join(f"data_{name}={value}" for name, value in options.items())
+        names = " and ".join(f"data_{name}={value}" for name, value in options.items())
         raise DataError(
-            f"{label} is a file, where {said} says nothing. Leave it out, or give a folder or a "
+            f"{label} is a file, where {names} says nothing. Leave it out, or give a folder or a "
             "Hub id."
         )
     for path in paths:

@@ -54,11 +54,11 @@ def theirs_in_plain_words() -> Iterator[None]:
         ]
         if frames[-1].partition(".")[0] != "lm_eval":
             raise
-        said = _one_line(error)
+        message = _one_line(error)
         for pattern in _UNKNOWN_TASKS:
-            if unknown := re.fullmatch(pattern, said):
+            if unknown := re.fullmatch(pattern, message):
                 raise ConfigError(_unknown_tasks(unknown[1].split(", "))) from error
-        raise ConfigError(f"lm-eval: {said}") from error
+        raise ConfigError(f"lm-eval: {message}") from error
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -86,8 +86,8 @@ def pair_name(model_args: str | Mapping[str, Any] | None) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-    said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(said.split()) or type(error).__name__
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(message.split()) or type(error).__name__
 
 
 def _unknown_tasks(names: list[str]) -> str:
@@ -95,11 +95,11 @@ def _unknown_tasks(names: list[str]) -> str:
 
     valid = TaskManager().all_tasks
     near = {name: difflib.get_close_matches(name, valid, n=3) for name in names}
-    said = [
-        f"{name!r} (did you mean {' or '.join(map(repr, found))}?)" if found else repr(name)
-        for name, found in near.items()
+    listed = [
+        f"{name!r} (did you mean {' or '.join(map(repr, matches))}?)" if matches else repr(name)
+        for name, matches in near.items()
     ]
-    return f"Unknown task {', '.join(said)}. 'drsow eval ls tasks' lists all of them."
+    return f"Unknown task {', '.join(listed)}. 'drsow eval ls tasks' lists all of them."
 
 
 def _check(arguments: Namespace) -> None:
@@ -112,30 +112,30 @@ def _check(arguments: Namespace) -> None:
             _check_writable(option, getattr(arguments, option, None))
 
 
-def _check_metadata(tasks: list[str], named: Collection[str]) -> None:
+def _check_metadata(tasks: list[str], names: Collection[str]) -> None:
     """Refuse names that say nothing to any of the tasks, if all of them are ours."""
     own = [file.stem for file in Path(tasks_path()).glob("*.yaml")]
-    asked = [fnmatch.filter(own, task) for task in tasks]
-    if not all(asked):
+    matches = [fnmatch.filter(own, task) for task in tasks]
+    if not all(matches):
         return  # what others read is not known here
     from drsow_plugin.harness.benchmarks import metadata_names
 
-    known = {n for names in asked for task in names for n in metadata_names(task)}
-    for name in named:
-        if not known:
+    valid = {n for match in matches for task in match for n in metadata_names(task)}
+    for name in names:
+        if not valid:
             raise ConfigError(
                 f"--metadata {name}=… says nothing to {', '.join(tasks)}, which come with their "
                 "data. Leave it out; data of yours is for --tasks preference."
             )
-        if name not in known:
-            raise ConfigError(unknown_name("name in --metadata", name, known))
+        if name not in valid:
+            raise ConfigError(unknown_name("name in --metadata", name, valid))
 
 
-def _check_writable(option: str, given: str | None) -> None:
+def _check_writable(option: str, place: str | None) -> None:
     """Refuse, before the work, a place to which nothing could be written after it."""
-    if not given:
+    if not place:
         return
-    path = Path(given).absolute()
+    path = Path(place).absolute()
     is_file = option == "use_cache" or path.suffix == ".json"
     folder = path.parent if is_file else path
     while not folder.exists() and folder != folder.parent:
@@ -145,6 +145,6 @@ def _check_writable(option: str, given: str | None) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"--{option} {given}: nothing can be written into {folder}: {error.strerror}. Give "
+            f"--{option} {place}: nothing can be written into {folder}: {error.strerror}. Give "
             "another place."
         ) from error

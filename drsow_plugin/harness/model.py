@@ -87,10 +87,10 @@ class DrSoWLM(LM):
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> DrSoWLM:
         """Open a pair; what ``--model_args`` says goes before lm-eval's own arguments."""
-        given = {k: v for k, v in (additional_config or {}).items() if v is not None}
+        defaults = {k: v for k, v in (additional_config or {}).items() if v is not None}
         if "domain_parts" in arg_dict and arg_dict["domain_parts"] is None:
             arg_dict = {**arg_dict, "domain_parts": "none"}  # lm-eval reads that word as None
-        return cls(**{**given, **arg_dict})
+        return cls(**{**defaults, **arg_dict})
 
     def _place(self, device: str | None) -> str | None:
         if self._state is not None:
@@ -231,8 +231,8 @@ class DrSoWLM(LM):
         if self._state is None:
             return
         counts, self._counts = self._counts, RunCounts()
-        for theirs in self.gather_object(counts) or ():
-            self._counts.update(theirs)
+        for other in self.gather_object(counts) or ():
+            self._counts.update(other)
         self._state.wait_for_everyone()
 
 

@@ -47,7 +47,7 @@ class Published:
         repo_id: ``owner/name``.
         rows: Number of rows of each split.
         columns: Names of the columns.
-        pictures: Names of the pictures in ``FOLDER``.
+        pictures: Names of the plots in ``FOLDER``.
         revision: Branch that the rows are on, if not the main one.
     """
 
@@ -69,13 +69,13 @@ def render_section(report: Report, published: Published) -> str:
         own_labels=keeps_labels(report) or report.kind == "single",
         source=_input(report.input),
         sides=table([_side(pair[name], name) for name in ("strong", "weak")], transpose=True),
-        counts=table({"split": n, **_counts(found)} for n, found in splits.items()),
-        accuracies=table({"split": n, **_accuracy(found)} for n, found in splits.items()),
+        counts=table({"split": n, **_counts(split)} for n, split in splits.items()),
+        accuracies=table({"split": n, **_accuracy(split)} for n, split in splits.items()),
         groups={name: _parts("group", split.groups) for name, split in splits.items()},
         by_domain={name: _parts("domain", split.domains) for name, split in splits.items()},
         domains=table([_domain(domain) for domain in report.domains or []]),
-        margins=table({"split": n, **_margins(found)} for n, found in splits.items()),
-        columns=table({"column": code(n), "holds": said} for n, said in report.columns.items()),
+        margins=table({"split": n, **_margins(split)} for n, split in splits.items()),
+        columns=table({"column": code(n), "holds": text} for n, text in report.columns.items()),
         versions=", ".join(f"{k} {v}" for k, v in (pair.get("versions") or {}).items() if v),
         training=_training(report, published),
     )

@@ -57,9 +57,9 @@ def _code(text: str) -> str:
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
-def _ticks(text: str, least: int) -> str:
+def _ticks(text: str, minimum: int) -> str:
     """Return more back-ticks than there are in any run of them."""
-    return "`" * max([least, *(len(run) + 1 for run in re.findall("`+", text))])
+    return "`" * max([minimum, *(len(run) + 1 for run in re.findall("`+", text))])
 
 
 def fence(value: object, language: str = "text") -> Markdown:
@@ -101,10 +101,10 @@ def table(rows: Iterable[Mapping[str, object]], *, transpose: bool = False) -> M
     return Markdown("\n".join([lines[0], "|" + " --- |" * len(grid[0]), *lines[1:]]))
 
 
-def settings(found: Mapping[str, Any] | None, names: Iterable[str]) -> Markdown:
+def settings(values: Mapping[str, Any] | None, names: Iterable[str]) -> Markdown:
     """Return the settings that are known as ``name value`` in one line."""
-    known = {name: (found or {}).get(name) for name in names}
-    return Markdown(", ").join(code(f"{k}={_plain(v)}") for k, v in known.items() if v is not None)
+    pairs = ((name, (values or {}).get(name)) for name in names)
+    return Markdown(", ").join(code(f"{n}={_plain(v)}") for n, v in pairs if v is not None)
 
 
 def _plain(value: object) -> str:

@@ -200,7 +200,7 @@ def front_matter(
     pairs = ["preference", "dpo"] if report.kind != "single" else []
     source = report.input
     language = options.get("language") or []
-    found = {
+    keys = {
         "license": options.get("license"),
         "language": [language] if isinstance(language, str) else list(language),
         "annotations_creators": ["found" if card.keeps_labels(report) else "machine-generated"],
@@ -209,7 +209,7 @@ def front_matter(
         "source_datasets": [source] if card.is_hub_dataset(source) else None,
         "tags": [*pairs, "drsow", "rlhf"],
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in keys.items() if value}
 
 
 def size_category(rows: int) -> str:

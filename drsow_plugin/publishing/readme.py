@@ -94,15 +94,15 @@ def _split(readme: str) -> tuple[str, str, str, str]:
 
 def _metadata(front: str) -> dict[str, Any]:
     try:
-        found = load_yaml(front)
+        loaded = load_yaml(front)
     except ValueError as error:
         raise DataError(f"The front matter of README.md is no YAML: {error}. {_REPAIR}") from error
-    if found is not None and not isinstance(found, dict):
+    if loaded is not None and not isinstance(loaded, dict):
         raise DataError(
-            f"The front matter of README.md is a {type(found).__name__}, not keys and values. "
+            f"The front matter of README.md is a {type(loaded).__name__}, not keys and values. "
             f"{_REPAIR}"
         )
-    return found or {}
+    return loaded or {}
 
 
 def _union(there: object, ours: Iterable[str]) -> list[Any]:

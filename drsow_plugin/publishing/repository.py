@@ -170,8 +170,8 @@ class Repository:
 
     def _refused(self, error: BaseException, status: int | None) -> HubError:
         hint = _WHAT_TO_DO.get(status or 0, "Publish again later: it goes on where this stopped.")
-        said = without_tokens(" ".join(str(error).split()), self.secret)
-        return HubError(f"The Hub could not take the data set {self.repo_id}: {said} {hint}")
+        message = without_tokens(" ".join(str(error).split()), self.secret)
+        return HubError(f"The Hub could not take the data set {self.repo_id}: {message} {hint}")
 
 
 def _http_error(error: BaseException | None) -> BaseException | None:

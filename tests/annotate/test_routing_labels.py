@@ -27,23 +27,25 @@ def test_labelled_rows_name_their_domain_and_the_report_counts_them(
     assert list(mapped["drsow_domain"]) == list(labelled["drsow_domain"])
     assert annotate.report is not None
     report = annotate.report.values
-    figures = report["splits"]["train"]
-    assert {k: v["rows"] for k, v in figures["domains"].items()} == {
+    statistics = report["splits"]["train"]
+    assert {k: v["rows"] for k, v in statistics["domains"].items()} == {
         "law": 5,
         "strong-only": 3,
         "(none)": 4,
     }
     won = [row["drsow_margin"] > 0 for row in labelled if row["drsow_domain"] == "law"]
-    assert figures["domains"]["law"]["accuracy"]["value"] == pytest.approx(sum(won) / 5)
+    assert statistics["domains"]["law"]["accuracy"]["value"] == pytest.approx(sum(won) / 5)
     # law and strong-only are named for 8 rows, reasoning for 2, where the router says nothing
-    assert figures["agreement"]["n"] == 10 and figures["agreement"]["value"] == pytest.approx(0.8)
+    assert statistics["agreement"]["n"] == 10 and statistics["agreement"]["value"] == pytest.approx(
+        0.8
+    )
     assert report["routing"]["router"] == "mine"
     assert report["routing"]["plugin"]["sha256"]
     assert {d["name"] for d in report["domains"]} >= {"law", "safety"}
     assert "domain law:" in str(annotate.report) and "router agrees" in str(annotate.report)
     assert (
         annotate.report_on(mapped).values["splits"]["train"]["domains"].keys()
-        == figures["domains"].keys()
+        == statistics["domains"].keys()
     )
 
 

@@ -270,7 +270,7 @@ def test_ties_and_identical_responses_are_never_paired(select: str) -> None:
     assert (twice.chosen, twice.rejected) == (0, 1)  # rounding does not set a text over itself
 
 
-def test_a_least_margin_leaves_out_what_is_too_close() -> None:
+def test_a_minimum_margin_leaves_out_what_is_too_close() -> None:
     texts, rewards = list("abc"), [3.0, 2.5, 0.0]
     assert {choose(texts, rewards, min_margin=1.0, seed=s).rejected for s in range(50)} == {2}
     assert choose(texts, rewards, min_margin=4.0).problem == CLOSE

@@ -203,9 +203,9 @@ def test_a_second_pair_of_models_labels_beside_the_first(
         assert both[f"b_{name}"] == alone[name]
     assert both["b_margin"] == alone["b_margin"] and both["prompt"] == alone["prompt"]
     assert second.report is not None
-    figures = second.report.values["splits"]
-    assert figures == second.report_on(both).values["splits"]
-    assert figures["train"]["margin_quantiles"]["0.5"] != 0
+    statistics = second.report.values["splits"]
+    assert statistics == second.report_on(both).values["splits"]
+    assert statistics["train"]["margin_quantiles"]["0.5"] != 0
     paired = run(Annotator(strong, weak), pairs(4), tmp_path)
     assert "b_margin" in Annotator(weak, strong, prefix="b_").run(paired).column_names
 
@@ -231,18 +231,18 @@ def test_an_option_without_effect_on_the_kind_of_data_is_refused(
 
 
 @pytest.mark.parametrize("relabel", ["keep", "swap"])
-def test_pairs_below_the_least_margin_are_left_out(tmp_path: Path, relabel: Any) -> None:
+def test_pairs_below_the_minimum_margin_are_left_out(tmp_path: Path, relabel: Any) -> None:
     free = fake_annotator(relabel=relabel)
     everything = run(free, pairs(), tmp_path)
-    least = sorted(map(abs, everything["drsow_margin"]))[4]
-    annotator = fake_annotator(min_margin=least, relabel=relabel)
+    minimum = sorted(map(abs, everything["drsow_margin"]))[4]
+    annotator = fake_annotator(min_margin=minimum, relabel=relabel)
     labelled = run(annotator, pairs(), tmp_path)
-    assert list(labelled) == [row for row in everything if row["drsow_margin"] >= least]
+    assert list(labelled) == [row for row in everything if row["drsow_margin"] >= minimum]
     assert 0 < len(labelled) < 10
     assert annotator.report is not None and free.report is not None
-    figures, before = (a.report.values["splits"]["train"] for a in (annotator, free))  # type: ignore[union-attr]
-    assert figures["dropped"] == {"margin below min_margin": 10 - len(labelled)}
-    assert figures["accuracy"] == before["accuracy"] and figures["pairs"] == len(labelled)
+    statistics, before = (a.report.values["splits"]["train"] for a in (annotator, free))  # type: ignore[union-attr]
+    assert statistics["dropped"] == {"margin below min_margin": 10 - len(labelled)}
+    assert statistics["accuracy"] == before["accuracy"] and statistics["pairs"] == len(labelled)
 
 
 def test_columns_of_images_are_in_the_notes() -> None:

@@ -1,4 +1,4 @@
-"""The figures of the summary, against closed forms and numpy; the pictures; the report."""
+"""The statistics, against closed forms and numpy; the plots; the report."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ def test_accuracy_length_and_margin_of_pairs() -> None:
     lengths = [(10, 5), (4, 4), (9, 3), (2, 8)]
     summary = Summary(PAIRS, LabelConfig())
     summary.add({"domain": list("abab")}, pair_columns(rewards, lengths))
-    found = summary.statistics().values()
-    assert (found["rows"], found["scored"], found["pairs"]) == (4, 4, 4)
-    assert found["accuracy"] == {
+    statistics = summary.statistics().values()
+    assert (statistics["rows"], statistics["scored"], statistics["pairs"]) == (4, 4, 4)
+    assert statistics["accuracy"] == {
         "value": 0.5,
         "stderr": pytest.approx(math.sqrt(0.25 / 3)),
         "n": 4,
         "ties": 1,
     }
-    assert found["longer"]["value"] == (1 + 0.5 + 1 + 0) / 4
+    assert statistics["longer"]["value"] == (1 + 0.5 + 1 + 0) / 4
     margins = [2.0, 0.0, -4.0, 4.0]
-    assert found["margin_quantiles"]["0.25"] == pytest.approx(np.quantile(margins, 0.25))
+    assert statistics["margin_quantiles"]["0.25"] == pytest.approx(np.quantile(margins, 0.25))
     reward_spread = [r - sum(row) / 2 for row in rewards for r in row]
     length_spread = [n - sum(row) / 2 for row in lengths for n in row]
     expected = np.corrcoef(reward_spread, length_spread)[0, 1]
-    assert found["length_correlation"] == pytest.approx(expected)
-    assert found["groups"]["a"]["accuracy"]["value"] == 0.5
-    assert found["groups"]["b"]["margin_quantiles"]["0.5"] == 2.0
+    assert statistics["length_correlation"] == pytest.approx(expected)
+    assert statistics["groups"]["a"]["accuracy"]["value"] == 0.5
+    assert statistics["groups"]["b"]["margin_quantiles"]["0.5"] == 2.0
 
 
 def test_a_swap_counts_against_the_labels_that_were_there() -> None:
@@ -65,9 +65,9 @@ def test_a_swap_counts_against_the_labels_that_were_there() -> None:
     columns["drsow_swapped"] = [True, False]
     summary = Summary(Layout("pairs", "prompt", ("chosen", "rejected")), LabelConfig())
     summary.add({}, columns)
-    found = summary.statistics().values()
-    assert found["accuracy"]["value"] == found["longer"]["value"] == 0.5
-    assert found["chosen_longer"]["value"] == 1.0 and found["swapped"] == 1
+    statistics = summary.statistics().values()
+    assert statistics["accuracy"]["value"] == statistics["longer"]["value"] == 0.5
+    assert statistics["chosen_longer"]["value"] == 1.0 and statistics["swapped"] == 1
 
 
 def test_candidates_are_compared_with_their_ratings() -> None:
@@ -85,11 +85,13 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     responses = [[""] * len(rewards) for rewards in columns["drsow_rewards"]]
     given = {"prompt": [""] * 4, "responses": responses, "ratings": ratings}
     summary.add(given, columns)
-    found = summary.statistics().values()
+    statistics = summary.statistics().values()
     # Right, wrong, a tie of the ratings, and no ratings.
-    assert found["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}
-    assert found["longer"]["value"] == 0.0  # shorter was better in the first, in the second too
-    assert found["chosen_longer"]["value"] == 0.75
+    assert statistics["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}
+    assert (
+        statistics["longer"]["value"] == 0.0
+    )  # shorter was better in the first, in the second too
+    assert statistics["chosen_longer"]["value"] == 0.75
 
 
 def test_rows_without_a_pair_are_counted_by_reason(tmp_path: Path) -> None:
@@ -103,15 +105,15 @@ def test_rows_without_a_pair_are_counted_by_reason(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list(rows)
     annotator.run(data, cache_dir=str(tmp_path))
     assert annotator.report is not None
-    found = annotator.report.values["splits"]["train"]
-    assert found["dropped"] == {
+    statistics = annotator.report.values["splits"]["train"]
+    assert statistics["dropped"] == {
         "identical responses": 1,
         "fewer than two responses": 1,
         "bad row": 1,
     }
     assert "1 identical responses" in str(annotator.report)
     mapped = annotator.report_on(data.map(annotator, batched=True))
-    assert mapped.values["splits"]["train"] == found
+    assert mapped.values["splits"]["train"] == statistics
 
 
 @pytest.mark.parametrize(
@@ -143,12 +145,12 @@ def test_a_single_response_has_no_pair_and_no_margin(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "response": "word " * n} for n in range(1, 6)]
     annotator.run(datasets.Dataset.from_list(rows), cache_dir=str(tmp_path))
     assert annotator.report is not None
-    found = annotator.report.values["splits"]["train"]
-    assert found["pairs"] is found["margin_quantiles"] is found["accuracy"] is None
+    statistics = annotator.report.values["splits"]["train"]
+    assert statistics["pairs"] is statistics["margin_quantiles"] is statistics["accuracy"] is None
     assert list(annotator.report.pictures) == ["lengths.png"]
 
 
-def test_the_picture_of_lengths_is_drawn_from_a_fair_sample() -> None:
+def test_the_plot_of_lengths_is_drawn_from_a_fair_sample() -> None:
     layout = Layout("single", "prompt", ("response",))
     summary = Summary(layout, LabelConfig())
     for start in range(0, 60_000, 1000):
@@ -206,7 +208,7 @@ DATA = {
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_the_pictures_show_every_pair_and_every_response(name: str) -> None:
+def test_the_plots_show_every_pair_and_every_response(name: str) -> None:
     summaries = DATA[name]
     margins, lengths = (f(summaries, "a$b$ over c\nd_1") for f in (margins_figure, lengths_figure))
     for figure in (margins, lengths):

@@ -175,5 +175,5 @@ def test_annotate_writes_options_that_repeat_the_routing(
     again = drsow(*config, "--allow-code")
     assert again.exit_code == 0, again.output
     assert f"runs code: the plugin {plugin}\n" in again.stderr
-    figures = [text.split("Wrote")[0] for text in (result.stdout, again.stdout)]
-    assert figures[0] == figures[1]
+    statistics = [text.split("Wrote")[0] for text in (result.stdout, again.stdout)]
+    assert statistics[0] == statistics[1]

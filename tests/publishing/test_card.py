@@ -115,12 +115,12 @@ def test_absent_values_leave_no_trace_on_the_card() -> None:
     bare = {"source": None, "revision": None, "sha256": None}
     published = card.Published(REPO, {"train": 1}, ["prompt"], [])
     for kind in ("pairs", "candidates", "single"):
-        least = {
+        minimum = {
             "kind": kind,
             "pair": {"strong": {"source": "org/strong"}, "weak": bare},
             "splits": {"train": {"rows": 1, "accuracy": None, "groups": None}},
         }
-        text = card.render_section(Report.from_values(least), published)
+        text = card.render_section(Report.from_values(minimum), published)
         assert "None" not in text and "Undefined" not in text
         assert ("DPOTrainer" in text) == (kind != "single")
         assert not re.search(r"\n\n\n|: *\.\n|``\n\n``", text)

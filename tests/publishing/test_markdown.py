@@ -124,9 +124,9 @@ def test_what_is_put_into_markdown_is_escaped_by_itself() -> None:
 def test_the_terminal_shows_names_without_what_steers_it(tmp_path: Path) -> None:
     name = "\x1b[2J\x9b1mgroup\r\nforged: line\u202e"
     values = report()
-    figures = {**values["splits"]["train"], "chosen_longer": None}
-    figures["longer"] = figures["accuracy"]
-    values["splits"] = {"train": {**figures, "groups": {name: figures}}}
+    statistics = {**values["splits"]["train"], "chosen_longer": None}
+    statistics["longer"] = statistics["accuracy"]
+    values["splits"] = {"train": {**statistics, "groups": {name: statistics}}}
     text = str(Report.from_values(values))
     assert "  group \ufffd[2J\ufffd1mgroup  forged: line\ufffd:" in text.splitlines()
     file = tmp_path / "prompts.jsonl"

@@ -151,12 +151,12 @@ def _end_with_parent() -> None:
 
 
 def _score(items: list[Item]) -> tuple[Rewards, int]:
-    scored = 0
+    total = 0
 
     def count(tokens: int, _total: int) -> None:
-        nonlocal scored
-        scored += tokens
+        nonlocal total
+        total += tokens
 
     rewards = _mine["scorer"].rewards(items, rank=_mine["rank"], progress=count)
     _mine["store"].save(items, rewards)
-    return rewards, scored
+    return rewards, total

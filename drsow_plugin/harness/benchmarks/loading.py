@@ -102,7 +102,7 @@ def normalised(
     """
     names = {column: (columns or {}).get(column, column) for column in (*COLUMNS, "domain")}
     kept = {"subset": "subset", "id": "id", "domain": names["domain"]}
-    kept = {ours: theirs for ours, theirs in kept.items() if theirs in data.column_names}
+    kept = {name: column for name, column in kept.items() if column in data.column_names}
 
     def one(row: dict[str, Any], index: int) -> dict[str, Any]:
         values = {column: row[names[column]] for column in COLUMNS if names[column] in row}
@@ -111,7 +111,7 @@ def normalised(
             "prompt": [dict(message) for message in preference.prompt],
             "chosen": preference.chosen,
             "rejected": preference.rejected,
-            **{ours: row[theirs] for ours, theirs in kept.items()},
+            **{name: row[column] for name, column in kept.items()},
             **({"domain": domain} if domain else {}),
         }
 
@@ -139,6 +139,6 @@ def placeholder() -> datasets.Dataset:
 def _warn_of_unscored(data: datasets.Dataset, name: str, responses: list[str]) -> None:
     """Say what of the responses is not scored."""
     notes = [[note for side in responses for note in unscored(row[side])] for row in data]
-    found = [note for of_row in notes for note in of_row]
-    if found:
-        logger.warning("%s: in %d of %d rows %s", name, sum(map(bool, notes)), len(data), found[0])
+    flat = [note for of_row in notes for note in of_row]
+    if flat:
+        logger.warning("%s: in %d of %d rows %s", name, sum(map(bool, notes)), len(data), flat[0])

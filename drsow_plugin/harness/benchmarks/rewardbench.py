@@ -136,8 +136,8 @@ def section_score(section: str, rows: Iterable[Scored]) -> float | Partial:
 
 def mean_where_given(values: Iterable[float | None]) -> float | Partial:
     """Return the mean of the values that are not ``None``; if there is none, ``Partial``."""
-    given = [value for value in values if value is not None]
-    return math.fsum(given) / len(given) if given else Partial()
+    numbers = [value for value in values if value is not None]
+    return math.fsum(numbers) / len(numbers) if numbers else Partial()
 
 
 def count_missing(subsets: frozenset[str], present: Iterable[str]) -> int:
