@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 _FILE_BYTES = 500_000_000  # of one parquet file in a folder
 
 
-class Described(Protocol):
-    """What is written beside the rows, as :class:`drsow_plugin.Report` gives it."""
+class _Report(Protocol):
+    """What :class:`drsow_plugin.Report` gives of itself to be written beside the rows."""
 
     @property
-    def splits(self) -> Mapping[str, object]:
-        """What is said of each split."""
-        ...
-
-    def files(self) -> dict[str, bytes]:
-        """Return the files by name."""
-        ...
-
-    def json(self, **more: object) -> bytes:
-        """Return the one of them that is the manifest, with more values."""
-        ...
+    def splits(self) -> Mapping[str, object]: ...
+    def files(self) -> dict[str, bytes]: ...
+    def json(self, **more: object) -> bytes: ...
 
 
 def open_output(path: str | Path) -> Output:
@@ -97,7 +89,7 @@ class Output(ABC):
         """Keep other runs out of it; gives a folder for what is not whole yet."""
         return self.place.reserved(source)
 
-    def write(self, data: Any, report: Described, folder: Path) -> str:
+    def write(self, data: Any, report: _Report, folder: Path) -> str:
         """Write both, by way of that folder, and return where they are."""
         files = self._rows(data, report)
         for name, content in report.files().items():
@@ -107,7 +99,7 @@ class Output(ABC):
         return self.name
 
     @abstractmethod
-    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+    def _rows(self, data: Any, report: _Report) -> dict[str, Write]:
         """Return what writes each file of rows, by its name."""
 
 
@@ -115,7 +107,7 @@ class _Folder(Output):
     def check(self, data: Any) -> None:
         splits_of(data)
 
-    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+    def _rows(self, data: Any, report: _Report) -> dict[str, Write]:
         files: dict[str, Write] = {}
         for name, split in splits_of(data, next(iter(report.splits))).items():
             count = max(1, -(-split.data.nbytes // _FILE_BYTES))
@@ -136,7 +128,7 @@ class _File(Output):
         if self.place.path.suffix == ".jsonl":
             _require_json(data.features, self.name)
 
-    def _rows(self, data: Any, report: Described) -> dict[str, Write]:
+    def _rows(self, data: Any, report: _Report) -> dict[str, Write]:
         is_parquet = self.place.path.suffix == ".parquet"
         return {ROWS: data.to_parquet if is_parquet else partial(_write_json, data)}
 

@@ -214,8 +214,8 @@ class Report:
         for name, split in self.splits.items():
             lines += [f"{name}:", *split.lines()]
             for kind, parts in (("domain", split.domains), ("group", split.groups)):
-                for name, part in (parts or {}).items():
-                    lines += [f"  {kind} {name}:", *(f"  {line}" for line in part.lines())]
+                for value, part in (parts or {}).items():
+                    lines += [f"  {kind} {value}:", *(f"  {line}" for line in part.lines())]
         return "\n".join(map(printable, lines))
 
     @property

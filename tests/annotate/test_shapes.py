@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 from helpers.fakes import fake_annotator, fake_pair
-from helpers.labelling import label
+from helpers.labelling import label, run
 from helpers.preferences import USER, WORDS, candidates, pairs, turn
 
 from drsow_plugin import Annotator, ConfigError, DataError, DrSoW
@@ -18,10 +18,6 @@ from drsow_plugin.annotate.options import LabelConfig
 
 QUESTION, ANSWER = "The quick brown fox?", "It is quick."
 SHAREGPT = [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": ANSWER}]
-
-
-def run(annotator: Annotator, rows: list[dict[str, Any]], folder: Path, **options: Any) -> Any:
-    return annotator.run(datasets.Dataset.from_list(rows), cache_dir=str(folder), **options)
 
 
 @pytest.mark.parametrize(

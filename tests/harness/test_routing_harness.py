@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fakes import fake_pair
 from helpers.harness import run
 from lm_eval import simple_evaluate
 from lm_eval.api.model import CachingLM
@@ -89,33 +90,29 @@ def test_the_word_none_reaches_domain_parts(
     assert results["config"]["drsow"]["domains"]["domains"]["law"]["pairs"] == 2
 
 
-def test_our_tasks_say_which_domain_their_prompts_belong_to(strong: str, weak: str) -> None:
-    lm = DrSoWLM(strong=strong, weak=weak, router="keyword", overflow="skip")
+def test_our_tasks_say_which_domain_their_prompts_belong_to() -> None:
+    lm = DrSoWLM(**fake_pair(router="keyword", overflow="skip"))
     results = run(lm, ["llmbar_natural"], limit=8)
     agreement = results["config"]["drsow"]["domains"]["agreement"]
     assert agreement["known"] == 8 and 0.5 < agreement["share"] <= 1
 
 
-def test_a_section_without_rows_counts_for_no_domain(
-    strong: str, weak: str, tmp_path: Path
-) -> None:
+def test_a_section_without_rows_counts_for_no_domain(tmp_path: Path) -> None:
     file = tmp_path / "part.jsonl"
     row = {"prompt": "Q?", "chosen": "A.", "rejected": "B.", "subset": "hep-go", "id": 1}
     file.write_text(json.dumps(row) + "\n")
-    lm = DrSoWLM(strong=strong, weak=weak, router="column", overflow="skip")
+    lm = DrSoWLM(**fake_pair(router="column", overflow="skip"))
     results = run(lm, ["rewardbench"], metadata={"data": str(file)})
     found = results["config"]["drsow"]["domains"]["domains"]
     assert {name: of["pairs"] for name, of in found.items()} == {"reasoning": 1}
 
 
-def test_another_routing_has_a_table_of_its_own_in_a_cache(
-    strong: str, weak: str, plugin: str, tmp_path: Path
-) -> None:
+def test_another_routing_has_a_table_of_its_own_in_a_cache(plugin: str, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache.db")
     routed = {"router": "mine", "plugin": plugin}
-    first = CachingLM(DrSoWLM(strong=strong, weak=weak, **routed), cache).dbdict
-    again = CachingLM(DrSoWLM(strong=strong, weak=weak, **routed), cache).dbdict
-    other = CachingLM(DrSoWLM(strong=strong, weak=weak), cache).dbdict
+    first = CachingLM(DrSoWLM(**fake_pair(**routed)), cache).dbdict
+    again = CachingLM(DrSoWLM(**fake_pair(**routed)), cache).dbdict
+    other = CachingLM(DrSoWLM(**fake_pair()), cache).dbdict
     first["row"] = 1.0
     first.commit()
     assert (again.get("row"), other.get("row")) == (1.0, None)
@@ -123,8 +120,6 @@ def test_another_routing_has_a_table_of_its_own_in_a_cache(
         table.close()
 
 
-def test_a_cache_is_refused_where_a_field_of_the_data_decides(
-    strong: str, weak: str, tmp_path: Path
-) -> None:
+def test_a_cache_is_refused_where_a_field_of_the_data_decides(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="router=column goes by a field"):
-        CachingLM(DrSoWLM(strong=strong, weak=weak, router="column"), str(tmp_path / "other.db"))
+        CachingLM(DrSoWLM(**fake_pair(router="column")), str(tmp_path / "other.db"))

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import pytest
 from helpers import tiny
+from helpers.fakes import fake_pair
 from helpers.harness import NEXT, Scorer, run
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
@@ -145,9 +146,9 @@ def test_a_section_with_no_row_counts_for_nothing(tmp_path: Path) -> None:
 
 
 def test_rewards_are_the_same_with_and_without_the_chat_template_flag(
-    strong: str, weak: str, preference_file: Path
+    preference_file: Path,
 ) -> None:
-    lm = DrSoWLM(strong=strong, weak=weak)
+    lm = DrSoWLM(**fake_pair())
     runs = [
         run(
             lm,
@@ -199,7 +200,7 @@ def test_hf_compares_the_models_own_likelihood(tmp_path: Path, preference_file: 
         assert sample["margin"] == pytest.approx(margin, abs=1e-4)
 
 
-def test_lm_evals_own_tasks_run_too(tmp_path: Path, strong: str, weak: str) -> None:
+def test_lm_evals_own_tasks_run_too(tmp_path: Path) -> None:
     (tmp_path / "docs.jsonl").write_text('{"q": "The capital of France?", "a": "Paris"}\n' * 2)
     (tmp_path / "own.yaml").write_text(
         f"""
@@ -214,7 +215,7 @@ doc_to_target: 0
 """
     )
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    lm = DrSoWLM(strong=strong, weak=weak)
+    lm = DrSoWLM(**fake_pair())
     for flag in (False, True):
         results = simple_evaluate(
             model=lm, tasks=["own"], task_manager=manager, apply_chat_template=flag
