@@ -31,9 +31,8 @@ from drsow_plugin.config.pair import PairConfig, as_options
 from drsow_plugin.config.parse import call_text
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from drsow_plugin.annotate.report import Report
+    from drsow_plugin.config.in_memory import ModelObject
 
 LABEL_VERSION = 4
 """Raised whenever the same rewards and options would give other columns."""
@@ -58,20 +57,18 @@ class Annotator:
 
     def __init__(
         self,
-        strong: str | PreTrainedModel,
-        weak: str | PreTrainedModel,
+        strong: str | ModelObject,
+        weak: str | ModelObject,
         **options: Unpack[AnnotatorOptions],
     ) -> None:
         """Open a pair of models for labelling.
 
         Args:
             strong: The better-aligned model, as for :class:`~drsow_plugin.DrSoW`. With a model
-                in memory, only this process can label.
+                in memory, or an engine, only this process can label.
             weak: The less-aligned model.
-            **options: Those of :class:`~drsow_plugin.DrSoW`, and ``kind``, ``…_column``,
-                ``select``, ``min_margin``, ``seed``, ``relabel``, ``messages``,
-                ``token_logprobs``, ``on_error`` and ``prefix``; see
-                :class:`~drsow_plugin.annotate.options.LabelConfig`.
+            **options: Those of :class:`~drsow_plugin.DrSoW`, and those of labels in
+                ``docs/options.md``.
 
         Raises:
             ConfigError: An option or a model is wrong.

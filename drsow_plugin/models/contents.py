@@ -33,7 +33,7 @@ class Files:
 
         Args:
             label: What they are, as the option that named them.
-            folder: Where they lie.
+            folder: Where they are located.
             file: The only one that counts, such as a GGUF file; ``None`` is all that a loader
                 may read, in other folders too where an index names them.
         """
@@ -89,7 +89,7 @@ class Files:
             yield from (path.name for path in self._folder.iterdir() if path.suffix in _HASHED)
 
     def _indexed(self) -> Iterator[str]:
-        """Yield the files that an index of weights names, wherever they lie."""
+        """Yield the files that an index of weights names, wherever they are."""
         for index in self._folder.glob("*.index.json"):
             try:
                 named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()

@@ -1,4 +1,4 @@
-"""Loads the weights of a pair; weights that both sides use are loaded once."""
+"""Loads weights, which several models may use, and puts adapters on top of them."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def _quantization_config(text: str) -> Any:
     try:
         return AutoQuantizationConfig.from_dict(json.loads(text))
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"This quantisation config cannot be used: {error}") from error
+        raise ConfigError(f"This quantization config cannot be used: {error}") from error
 
 
 def _device_map(text: str) -> Any:

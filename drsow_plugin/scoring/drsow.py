@@ -42,8 +42,7 @@ from drsow_plugin.scoring.reward import close_calls, refined
 from drsow_plugin.scoring.rows import Reader
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+    from drsow_plugin.config.in_memory import ModelObject
     from drsow_plugin.routing.routing import Routing
 
 VERSIONED = ("drsow-plugin", "transformers", "lm-eval", "datasets")
@@ -63,26 +62,20 @@ class DrSoW:
 
     def __init__(
         self,
-        strong: str | PreTrainedModel,
-        weak: str | PreTrainedModel,
+        strong: str | ModelObject,
+        weak: str | ModelObject,
         **options: Unpack[PairOptions],
     ) -> None:
         """Open a pair of models.
 
         Args:
             strong: The better-aligned model: a Hub id, a local folder, a ``.gguf`` file,
-                ``demo``, or a causal language model of transformers, which is used as it is
-                and left so, together with ``strong_tokenizer``.
+                ``demo``, or, together with ``strong_tokenizer``, an engine or a causal language
+                model of transformers, which is used as it is and left so.
             weak: The less-aligned model.
-            **options: ``reduction``, ``end_of_turn``, ``overflow``, ``max_length``,
-                ``refine``, ``control_tokens``, ``batch_tokens``, ``batch_size``, and
-                ``strong_…`` / ``weak_…`` (or for both sides without the prefix) ``revision``,
-                ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``quantization``,
-                ``adapter``, ``adapter_revision``, ``template``, ``template_args``,
-                ``template_date``, ``tokenizer``, ``trust_remote_code``;
-                see :class:`~drsow_plugin.Scoring`, :class:`~drsow_plugin.ModelConfig` and
-                :class:`~drsow_plugin.PairConfig`; and those of routing, such as ``router``;
-                see :class:`~drsow_plugin.config.routing.RoutingConfig`.
+            **options: Those of a pair in ``docs/options.md``: how responses are scored, what
+                holds for each model (with ``strong_`` or ``weak_`` before it for one of them),
+                and how prompts are routed to domains.
 
         Raises:
             ConfigError: An option or a model is wrong.
@@ -233,7 +226,7 @@ class DrSoW:
     def fingerprint(self) -> str:
         """A hash of everything that changes a reward: weights, templates, policies, routing.
 
-        Local files count by what is in them, wherever they lie; a Hub model by its commit.
+        Local files count by what is in them, wherever they are; a Hub model by its commit.
         """
         identity: dict[str, Any] = {
             **{str(s): model.identity.fingerprint() for s, model in self.models.items()},
