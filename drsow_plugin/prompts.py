@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,25 @@ def unscored(response: object) -> tuple[str, ...]:
         for name in REASONING
         if last.get(name)
     )
+
+
+def check_lists(prompts: object, responses: object) -> None:
+    """Check that there is one prompt for each response, both in a list.
+
+    Raises:
+        DataError: There is not.
+    """
+    for name, value in (("prompts", prompts), ("responses", responses)):
+        if isinstance(value, (str, bytes, Mapping, Set)) or not isinstance(value, Sized):
+            raise DataError(
+                f"{name} is a list with one entry for each row, got {type(value).__name__}."
+            )
+    assert isinstance(prompts, Sized) and isinstance(responses, Sized)
+    if len(prompts) != len(responses):
+        raise DataError(
+            f"prompts and responses differ in length: {len(prompts)} prompts, "
+            f"{len(responses)} responses. Give one prompt for each response."
+        )
 
 
 def check_text(text: str, where: str) -> None:

@@ -184,6 +184,13 @@ class Report:
         """
         output = open_output(path)
         output.check(data)
+        prefix = str(self.options.get("prefix", "drsow_"))
+        for split in data.values() if isinstance(data, Mapping) else (data,):
+            if not any(name.startswith(prefix) for name in split.column_names):
+                raise DataError(
+                    f"The rows have no columns that begin with {prefix!r}, as labelled rows have. "
+                    "Give what run() or map() returned."
+                )
         with output.reserved(_UNKNOWN_INPUT) as folder:
             return Path(output.write(data, self, folder))
 

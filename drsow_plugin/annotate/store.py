@@ -20,7 +20,7 @@ from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
 from drsow_plugin.errors import DataError, StorageError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.printable import json_line
-from drsow_plugin.records import OUT_OF_MEMORY, LogProb, Problem, Reward, Scoring
+from drsow_plugin.records import BAD_ROW, NOT_FINITE, TOO_LONG, LogProb, Problem, Reward, Scoring
 from drsow_plugin.redaction import without_tokens
 from drsow_plugin.scoring.reward import reward as difference
 
@@ -41,6 +41,7 @@ _TYPES: dict[str, pa.DataType] = {
 }
 _TUPLES = ("notes", "strong_token_logprobs", "weak_token_logprobs")
 _SCHEMA = pa.schema(list(_TYPES.items()))
+_LASTING = (TOO_LONG, BAD_ROW, NOT_FINITE)  # another try may cure what else an engine says
 _DIGEST = b"drsow.sha256"
 _ADVICE = (
     "Make room, or name another folder with DRSOW_CACHE or cache_dir. What is finished is kept."
@@ -128,7 +129,7 @@ class RewardStore:
             StorageError: There is no room, or they cannot be written.
         """
         flat = [reward for row in rewards for reward in row if reward is not None]
-        if any(problem.kind == OUT_OF_MEMORY for reward in flat for problem in reward.problems):
+        if any(problem.kind not in _LASTING for reward in flat for problem in reward.problems):
             return
         self.check_writable()
         path = self.path(items)

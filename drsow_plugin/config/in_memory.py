@@ -62,7 +62,9 @@ def is_object(value: object) -> bool:
 
 def name_of(value: object) -> str:
     """Return what stands for an object where names are written down."""
-    return f"<{type(value).__name__}{_MARK}"
+    identity = " ".join(str(getattr(value, "identity", "")).split())
+    of = f": {identity:.60}" if is_engine(value) and identity else ""
+    return f"<{type(value).__name__}{of}{_MARK}"
 
 
 def is_model(value: object) -> bool:
@@ -131,10 +133,12 @@ def _causal_model(option: str, side: str, model: Any) -> PreTrainedModel:
             f"what its merge_and_unload() returns, or save it and give {side}_adapter=…."
         )
     if not isinstance(model, PreTrainedModel):
+        got, advice = f"a {type(model).__name__}", _ADVICE
+        if isinstance(model, type):
+            got, advice = f"the class {model.__name__}", "Give an instance of it"
         raise ConfigError(
             f"{option} is a Hub id, a local folder, a .gguf file, 'demo', a PreTrainedModel of "
-            f"transformers or an engine with a method logprobs, got a {type(model).__name__}. "
-            f"{_ADVICE}."
+            f"transformers or an engine with a method logprobs, got {got}. {advice}."
         )
     head: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if head is None:

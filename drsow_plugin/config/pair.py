@@ -60,11 +60,12 @@ OPTIONS = frozenset(
 
 OF_ONE_MODEL = frozenset(
     (
-        *(*SIDE_OPTIONS, "batch_tokens", "batch_size"),
+        *(*SIDE_OPTIONS, *(f"model_{name}" for name in SIDE_OPTIONS)),
+        *("batch_tokens", "batch_size"),
         *("end_of_turn", "overflow", "max_length", "control_tokens"),
     )
 )
-"""The options of a model that is opened alone."""
+"""The options of a model that is opened alone, as errors spell them too."""
 
 
 def parse_single(

@@ -39,12 +39,18 @@ class FakeEngine:
                 in nats, a :class:`~drsow_plugin.records.Problem` for a pair that fails, or an
                 exception, which is raised, for an engine that does.
             latency: Seconds before each answer.
-            identity: What tells this engine from others that answer otherwise.
+            identity: What tells this engine from others that answer otherwise; needed with
+                ``logprobs`` where finished work is kept.
+
+        Raises:
+            ValueError: ``vocab_size`` is less than 1.
         """
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size is at least 1, got {vocab_size}.")
         self._vocab_size = vocab_size
         self._logprobs = logprobs
         self._latency = latency
-        self.identity = identity or f"uniform over {vocab_size} tokens"
+        self.identity = identity or ("" if logprobs else f"uniform over {vocab_size} tokens")
         self.calls: list[list[TokenPair]] = []
 
     def logprobs(self, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, TokenLogProbs]]:

@@ -84,7 +84,7 @@ class ModelIdentity:
         config = self.config
         adapter = json.dumps(self.contents.adapter, sort_keys=True)
         return (
-            *(self.source, config.given.model, config.given.engine, self.dtype, adapter),
+            *(self.source, id(config.given.model), id(config.given.engine), self.dtype, adapter),
             *(config.quantization, config.attn_implementation, *self._text),
         )
 

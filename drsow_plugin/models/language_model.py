@@ -27,7 +27,7 @@ from drsow_plugin.models.identity import ModelIdentity, tokenizer_sha256
 from drsow_plugin.models.opening import open_engine, read_model
 from drsow_plugin.models.pool import ModelPool
 from drsow_plugin.models.sources import read_template
-from drsow_plugin.prompts import as_messages, check_text
+from drsow_plugin.prompts import as_messages, check_lists, check_text
 from drsow_plugin.records import Batching, LogProb, Message, Problem, Prompt, Scoring, TokenPair
 from drsow_plugin.tokens.overflow import fitted
 from drsow_plugin.tokens.renderer import Renderer
@@ -212,7 +212,7 @@ class LanguageModel:
             EngineError: The engine failed; what could not be had of a single pair is in its
                 log-prob instead.
         """
-        return logprobs_of(self.engine, pairs)
+        return logprobs_of(self.engine, pairs, f"The engine of the {self.name} model")
 
     def logprobs(
         self,
@@ -232,8 +232,10 @@ class LanguageModel:
             problem instead.
 
         Raises:
+            DataError: There is not one prompt for each response.
             EngineError: The engine failed.
         """
+        check_lists(prompts, responses)
         logprobs: dict[int, LogProb] = {}
         rows: dict[int, ModelRow] = {}
         for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):

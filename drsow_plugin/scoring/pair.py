@@ -116,7 +116,7 @@ class Pair:
             with closing(self.models[side].iter_logprobs(pairs)) as logprobs:
                 for number, logprob in logprobs:
                     if strict and logprob.problem is not None:
-                        raise _error(logprob.problem, indices[number], side)
+                        raise self._error(logprob.problem, indices[number], side)
                     found[indices[number]] = logprob
                     advance(len(pairs[number]))
         strong, weak = scored["strong"], scored["weak"]
@@ -128,17 +128,19 @@ class Pair:
             for index, row in enumerate(rows)
         ]
 
+    def _error(self, problem: Problem, index: int, side: SideName) -> EngineError:
+        if problem.kind != NOT_FINITE:
+            return EngineError(f"row {index}: {replace(problem, model=side)}")
+        advice = "Its engine gave it."
+        if self.models[side].config.given.engine is None:
+            advice = (
+                f"The weights or the dtype overflow; try {side}_dtype=float32, and check the "
+                "checkpoint."
+            )
+        text = f"row {index}: under the {side} model {problem.detail}. {advice}"
+        return NonFiniteError(text, index)
+
 
 def _open(name: str, config: ModelConfig, pair: PairConfig, pool: ModelPool) -> LanguageModel:
     batching = Batching(pair.batch_tokens, pair.batch_size)
     return LanguageModel.from_config(name, config, pool, pair.scoring, batching)
-
-
-def _error(problem: Problem, index: int, side: SideName) -> EngineError:
-    if problem.kind == NOT_FINITE:
-        return NonFiniteError(
-            f"row {index}: under the {side} model {problem.detail}. The weights or the dtype "
-            f"overflow; try {side}_dtype=float32, and check the checkpoint.",
-            index,
-        )
-    return EngineError(f"row {index}: {problem}")

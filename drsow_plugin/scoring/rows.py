@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.errors import ConfigError, DataError
 from drsow_plugin.models.language_model import LanguageModel, ModelRow
-from drsow_plugin.prompts import remarks
+from drsow_plugin.prompts import check_lists, remarks
 from drsow_plugin.records import (
     BAD_ROW,
     SIDES,
@@ -78,7 +78,7 @@ class Reader:
         on_error: OnError,
     ) -> list[Row]:
         """Return one row for each response; see :meth:`drsow_plugin.DrSoW.score`."""
-        _check_lists(prompts, responses)
+        check_lists(prompts, responses)
         self._check_domains(domains, len(prompts))
         labels = [None] * len(prompts) if domains is None else domains
         rows: list[Row] = []
@@ -163,17 +163,3 @@ class Reader:
         if self._routing is None:
             return row.messages
         return self._routing.conditioned(row.messages, row.route, side)
-
-
-def _check_lists(prompts: object, responses: object) -> None:
-    for name, given in (("prompts", prompts), ("responses", responses)):
-        if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Sized):
-            raise DataError(
-                f"{name} is a list with one entry for each row, got {type(given).__name__}."
-            )
-    assert isinstance(prompts, Sized) and isinstance(responses, Sized)
-    if len(prompts) != len(responses):
-        raise DataError(
-            f"prompts and responses differ in length: {len(prompts)} prompts, "
-            f"{len(responses)} responses. Give one prompt for each response."
-        )

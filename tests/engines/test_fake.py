@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from helpers import tiny
 from helpers.engines import logprobs
 
-from drsow_plugin import ConfigError, DataError, DrSoW, EngineError, FakeEngine
+from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, FakeEngine
 from drsow_plugin.errors import NonFiniteError
 from drsow_plugin.records import Problem, TokenPair
 
@@ -58,7 +60,7 @@ def test_a_pair_that_fails_takes_no_other_with_it(tokenizer: str) -> None:
     long, short = drsow.score(["q", "q"], ["a longer response", "a"], on_error="null")
     assert long.reward is None and short.reward is not None
     assert long.reason == "out of memory: strong: too long for this engine"
-    with pytest.raises(EngineError, match="row 0: out of memory: too long for this engine"):
+    with pytest.raises(EngineError, match="row 0: out of memory: strong: too long for this"):
         drsow.score(["q", "q"], ["a longer response", "a"])
 
 
@@ -111,6 +113,59 @@ def test_answers_may_be_arrays_in_a_list() -> None:
     found = logprobs(Arrays(), PAIRS)
     assert [logprob.total for logprob in found] == [-3.0, -1.0, -3.0]
     assert all(type(value) is float for value in found[0].token_logprobs or ())
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        *(None, 7, "text", [[-1.0]], [None], [(0.0, [-1.0] * 3)], {0: [-1.0] * 3}),
+        *([(0, item)] for item in (None, "111", [None] * 3, [True] * 3, ["-1"] * 3, {0: -1.0})),
+        [(0, np.full((3, 1), -1.0))],
+        [(0, [0.5, 0.5, 0.5])],
+    ],
+)
+def test_an_answer_that_is_no_log_probs_is_an_error_of_the_engine(answers: object) -> None:
+    class Odd(FakeEngine):
+        def logprobs(self, pairs):  # type: ignore[no-untyped-def]
+            return answers
+
+    with pytest.raises(EngineError, match=r"^the engine"):
+        logprobs(Odd(), PAIRS)
+
+
+def test_an_engine_cannot_reorder_what_it_was_asked() -> None:
+    class Sorting(FakeEngine):
+        def logprobs(self, pairs):  # type: ignore[no-untyped-def]
+            pairs.sort(key=len)
+            return super().logprobs(pairs)
+
+    with pytest.raises(AttributeError, match="sort"):
+        logprobs(Sorting(), PAIRS)
+
+
+def test_what_an_engine_says_of_another_kind_is_tried_again(tokenizer: str, tmp_path: Path) -> None:
+    state = {"is_up": False}
+
+    def answer(pair: TokenPair) -> Problem | list[float]:
+        if not state["is_up"]:
+            return Problem("unreachable", "HTTP 503")
+        return [-1.0] * len(pair.response_ids)
+
+    rows = datasets.Dataset.from_list([{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    strong, weak = FakeEngine(logprobs=answer, identity="a server"), FakeEngine(7)
+    annotator = Annotator(strong, weak, tokenizer=tokenizer, template="none")
+    run = partial(annotator.run, rows, cache_dir=str(tmp_path), keep_unusable=True)
+    assert run()[0]["drsow_status"].startswith("unreachable: chosen: strong: HTTP 503")
+    state["is_up"] = True
+    assert run()[0]["drsow_status"] == "ok"
+
+
+def test_a_stand_in_that_answers_what_it_is_told_has_no_identity_of_its_own(
+    tokenizer: str,
+) -> None:
+    told = FakeEngine(logprobs=lambda pair: [-1.0] * len(pair.response_ids))
+    with pytest.raises(ConfigError, match="no identity"):
+        _ = pair(tokenizer, told, FakeEngine(7)).fingerprint
 
 
 def test_an_engine_is_identified_by_what_it_says(tokenizer: str) -> None:

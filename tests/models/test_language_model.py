@@ -72,4 +72,4 @@ def test_an_engine_is_a_model_too(strong: str) -> None:
     model = LanguageModel(FakeEngine(100), tokenizer=strong)
     for logprob in model.logprobs(PROMPTS, RESPONSES):
         assert logprob.total == pytest.approx(-logprob.num_tokens * math.log(100))
-    assert model.is_loaded and model.device == "<FakeEngine in memory>"
+    assert model.is_loaded and model.device == "<FakeEngine: uniform over 100 tokens in memory>"
