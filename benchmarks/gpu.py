@@ -1,12 +1,15 @@
-"""The same comparison on a GPU: a random 7B pair of Mistral-7B's shape, in bfloat16.
+"""Scoring on a GPU: tokens a second, share of the peak, where the time goes, and memory.
 
-Nothing is downloaded: the weights are drawn on the device, and the rows are random token ids,
-each prompt behind one shared instruction. Random weights cost what trained ones do.
+Nothing is downloaded: the weights are drawn on the device, in the shapes of a 7B and of a 0.5B
+model, and the rows are random token ids. Random weights cost what trained ones do.
 
-Usage: python benchmarks/gpu.py [--prompts 64] [--rounds 2] [--methods drsow hf trl vllm] [--tiny]
+Usage: python benchmarks/gpu.py [--shapes 7b 0.5b] [--workloads w-a w-b w-c] [--scale 1]
+    [--rounds 3] [--methods drsow rows] [--time-limit 540] [--json FILE] [--tiny]
 
-Writes the section ``gpu`` of benchmarks/README.md. ``--tiny`` runs all of it on a CPU with two
-small layers, to see that it works.
+Needs torch and transformers; the other methods need their libraries. What was measured until the
+time is up is printed last, as JSON and as tables, which also become the section ``gpu`` of
+benchmarks/README.md. ``--tiny`` runs all of it on a CPU with two small models and short rows, to
+see that it works.
 """
 
 from __future__ import annotations
@@ -14,167 +17,198 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
-import importlib.util
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
-from gpu_methods import METHODS, SHAPE, TINY, Place, random_model, random_rows
-from measure import Positions, backbone_parameters, floor_flops, product_shapes, product_speed
-from report import README, table, versions, write_section
-from workloads import Unique, unique
+from gpu_methods import METHODS, SHAPES, WORKLOADS, Opened, random_model, random_rows, vocabulary
+from gpu_profile import profiled
+from gpu_report import Peaks, Result, Work, as_json, section
+from measure import (
+    Positions,
+    backbone_parameters,
+    floor_flops,
+    product_shapes,
+    product_speed,
+    sustained_speed,
+)
+from report import README, write_section
+from workloads import unique
 
 from drsow_plugin.records import TokenPair
 
 
-@dataclass
-class Turn:
-    """What one method took for one model."""
-
-    seconds: list[float]
-    memory: float
-    positions: Positions
-    values: list[float]
+class TimeIsUp(BaseException):
+    """The time is up; no ``except Exception`` on the way keeps it from being told."""
 
 
-def take(method: str, model: Any, rows: Sequence[TokenPair], rounds: int) -> Turn:
-    """Score all rows ``rounds`` times, after a warm-up, and once to count."""
-    score = METHODS[method](model)
-    score(rows[:4])
-    _collect(model)
-    before, positions = _memory(model), Positions()
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    with positions.counting([model]):
-        values = score(rows)
-    peak = torch.cuda.max_memory_allocated() - before if model.device.type == "cuda" else 0
-    seconds = []
-    for _ in range(rounds):
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """End what is inside after so many seconds, wherever it is, and go on behind it."""
+
+    def stop(*_: Any) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except TimeIsUp:
+        print(f"The time is up, after {seconds:.0f} s.", flush=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Bench:
+    """What is measured, and what was found so far.
+
+    Attributes:
+        peaks: Speeds of products.
+        works: For each shape and workload how much there is to do.
+        results: Of each method, in the order of measuring.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self.device = "cpu" if given.tiny else "cuda"
+        self.shapes = ["tiny", "tiny-tied"] if given.tiny else given.shapes
+        self.peaks = Peaks()
+        self.works: dict[tuple[str, str], Work] = {}
+        self.results: list[Result] = []
+
+    def run(self) -> None:
+        """Measure all, the most important first."""
+        self._measure_peaks()
+        for shape in self.shapes:
+            for workload in self._given.workloads:
+                scale, length = (0.01, 0.1) if self._given.tiny else (self._given.scale, 1.0)
+                pairs = random_rows(workload, vocabulary(shape), scale, length)
+                self.works[shape, workload] = work(shape, pairs)
+            for method in self._given.methods:
+                self._measure(shape, method)
+
+    def _measure_peaks(self) -> None:
+        square, seconds = (256, 0.2) if self.device == "cpu" else (8192, self._given.peak_seconds)
+        config = random_model(self.shapes[0], 0, "meta").config
+        for name, shape in product_shapes(config, square).items():
+            self.peaks.best[name] = product_speed(shape, torch.bfloat16, self.device, seconds / 15)
+        self.peaks.sustained = sustained_speed((square,) * 3, torch.bfloat16, self.device, seconds)
+        print(f"products: {self.peaks.text()}", flush=True)
+
+    def _measure(self, shape: str, method: str) -> None:
+        """Measure a method on all workloads, with a model of its own: some change what they get."""
+        model = opened = None
+        try:
+            for workload in self._given.workloads:
+                result = Result(shape, workload, method)
+                self.results.append(result)
+                try:
+                    if model is None:
+                        model = random_model(shape, 1, self.device)
+                        opened = METHODS[method](model)
+                    pairs = self.works[shape, workload].pairs
+                    self._take(result, model, opened, pairs)
+                except (RuntimeError, ValueError, ImportError) as error:
+                    lines = str(error).splitlines() or [""]
+                    result.problem = f"{type(error).__name__}: {lines[0][:200]}"
+                print(result.line(), flush=True)
+        finally:
+            del model, opened
+            self._tidy()
+
+    def _take(self, result: Result, model: Any, opened: Any, pairs: list[TokenPair]) -> None:
+        """Score rows: once to warm up, some rounds, once under the profiler, once to count."""
+        assert isinstance(opened, Opened)
+        result.notes, result.opening_s = opened.notes, opened.seconds
+        result.first_s, result.values = self._timed(opened, pairs)
+        self._tidy()
+        before = self._memory()
+        for _ in range(self._given.rounds if result.method == "drsow" else 1):
+            result.seconds.append(self._timed(opened, pairs)[0])
+        if self.device != "cpu":
+            result.memory = torch.cuda.max_memory_allocated() - before
+        if result.method == "drsow":
+            result.profile = profiled(lambda: opened.score(pairs), self.device)
+        positions = Positions()
+        with positions.counting([model]):
+            opened.score(pairs)
+        result.backbone, result.head = positions.backbone, positions.head
+
+    def _timed(self, opened: Opened, pairs: list[TokenPair]) -> tuple[float, list[float]]:
         started = time.perf_counter()
-        score(rows)
-        if model.device.type == "cuda":
+        values = opened.score(pairs)
+        if self.device != "cpu":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return Turn(seconds, peak / 1024**3, positions, values)
+        return time.perf_counter() - started, values
 
+    def _memory(self) -> int:
+        return 0 if self.device == "cpu" else torch.cuda.memory_allocated()
 
-def _collect(model: Any) -> None:
-    gc.collect()
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def _memory(model: Any) -> int:
-    return torch.cuda.memory_allocated() if model.device.type == "cuda" else 0
-
-
-def measured(given: argparse.Namespace, place: Place) -> dict[str, list[Turn] | str]:
-    """Return each method's turns, one for each model of the pair, or why it was not run."""
-    found: dict[str, Any] = {name: [] for name in given.methods}
-    if "vllm" in found and importlib.util.find_spec("vllm") is None:
-        found["vllm"] = "not installed"
-    rows = random_rows(given.prompts, place.shape["vocab_size"])
-    for seed in (1, 2):
-        for name in found:
-            if isinstance(found[name], str):
-                continue
-            model = random_model(place, seed)  # anew: some methods change the model they get
-            try:
-                found[name].append(take(name, model, rows, given.rounds))
-                print(f"model {seed}, {name}: {found[name][-1].seconds}", flush=True)
-            except (RuntimeError, ValueError, ImportError) as error:
-                found[name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                print(f"model {seed}, {name}: {found[name]}", flush=True)
-            del model
-            gc.collect()
+    def _tidy(self) -> None:
+        gc.collect()
+        if self.device != "cpu":
             torch.cuda.empty_cache()
-    return found
+            torch.cuda.reset_peak_memory_stats()
 
 
-def section(found: dict[str, Any], given: argparse.Namespace, place: Place) -> str:
-    """Return the Markdown."""
-    rows = random_rows(given.prompts, place.shape["vocab_size"])
-    one = unique(rows)
-    model = random_model(replace(place, device="meta"), 1)
-    flops = 2 * floor_flops(model.config, backbone_parameters(model), one)
-    shapes = product_shapes(model.config, place.square)
-    peaks = {
-        name: product_speed(shape, torch.bfloat16, place.device, seconds=1.0)
-        for name, shape in shapes.items()
-    }
-    tokens = 2 * sum(len(pair.response_ids) for pair in rows)
-    exact = found["drsow"][0].values if isinstance(found.get("drsow"), list) else None
-    lines = [
-        _line(name, turns, (tokens, one + one, flops, max(peaks.values()), exact))
-        for name, turns in found.items()
-    ]
-    head = (
-        *("method", "s", "rounds", "response tokens/s", "unique tokens/s", "share of peak"),
-        *("peak GB above weights", "backbone / unique", "head / unique", "differs by"),
-    )
-    where = torch.cuda.get_device_name() if place.device == "cuda" else "CPU, tiny model"
-    speeds = ", ".join(f"{name} {speed / 1e12:,.1f}" for name, speed in peaks.items())
-    return (
-        f"Measured on {datetime.date.today()}, {where}, bfloat16, {given.prompts} prompts with two "
-        f"responses each, {given.rounds} round(s); "
-        f"{versions('drsow-plugin', 'torch', 'transformers', 'lm-eval', 'trl', 'vllm')}. Matrix "
-        f"products in the same run, TFLOP/s: {speeds}.\n\n{table(head, lines)}\n\n"
-        f"Both models, {tokens:,} response tokens. Unique: {2 * one.backbone:,} tokens through the "
-        f"backbone, {2 * one.head:,} predictions, {flops / 1e12:,.1f} TFLOP."
+def work(shape: str, pairs: list[TokenPair]) -> Work:
+    """Return how much there is to do for rows with one model of a shape."""
+    model, count = random_model(shape, 0, "meta"), unique(pairs)
+    return Work(
+        pairs=pairs,
+        backbone=count.backbone,
+        head=count.head,
+        flops=floor_flops(model.config, backbone_parameters(model), count),
     )
 
 
-def _line(
-    name: str, turns: list[Turn] | str, known: tuple[int, Unique, float, float, Any]
-) -> list[str]:
-    """Return a row of the table: the two models' turns are added up."""
-    if isinstance(turns, str):
-        return [name, f"not run: {turns}", *[""] * 8]
-    tokens, count, flops, peak, exact = known
-    rounds = [sum(both) for both in zip(*(turn.seconds for turn in turns), strict=True)]
-    seconds = median(rounds)
-    off = max(abs(a - b) for a, b in zip(turns[0].values, exact, strict=True)) if exact else None
-    return [
-        name,
-        f"{seconds:.2f}",
-        " ".join(f"{value:.2f}" for value in rounds),
-        f"{tokens / seconds:,.0f}",
-        f"{count.backbone / seconds:,.0f}",
-        f"{flops / seconds / peak:.1%}",
-        f"{max(turn.memory for turn in turns):.2f}" if name != "vllm" else "",
-        _ratio([turn.positions.backbone for turn in turns], count.backbone),
-        _ratio([turn.positions.head for turn in turns], count.head),
-        "" if off is None else f"{off:.1e}",
-    ]
+def caption(device: str) -> str:
+    """Return when and where this was measured."""
+    where = torch.cuda.get_device_name() if device == "cuda" else "CPU, tiny models"
+    return f"Measured on {datetime.date.today()}, {where}"
 
 
-def _ratio(positions: Sequence[int], count: int) -> str:
-    """Return positions over the unique ones; empty where another process did the work."""
-    return f"{sum(positions) / count:.2f}" if any(positions) else ""
+def parsed() -> argparse.Namespace:
+    """Return what the command was given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    shapes = [shape for shape in SHAPES if "tiny" not in shape]
+    parser.add_argument("--shapes", nargs="+", choices=shapes, default=shapes)
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=[*WORKLOADS])
+    parser.add_argument("--scale", type=float, default=1.0, help="of each workload")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["drsow", "rows"])
+    parser.add_argument("--peak-seconds", type=float, default=15.0, help="of sustained products")
+    parser.add_argument("--time-limit", type=float, default=540.0, help="seconds until printing")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    parser.add_argument("--tiny", action="store_true", help="on a CPU, to try the script")
+    parser.add_argument("--out", type=Path, help="document with the markers")
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Measure, and write the section; 2 without a GPU."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=["drsow", "hf", "trl", "vllm"]
-    )
-    parser.add_argument("--tiny", action="store_true", help="on a CPU, to try the script")
-    parser.add_argument("--out", type=Path, help="document with the markers")
-    given = parser.parse_args()
+    """Measure, print, and write the section; 2 without a GPU."""
+    given = parsed()
     if not given.tiny and not torch.cuda.is_available():
         print("No GPU is here. --tiny tries the script on a CPU.", file=sys.stderr)
         return 2
-    place = Place("cpu", TINY, 512) if given.tiny else Place("cuda", SHAPE, 8192)
-    text = section(measured(given, place), given, place)
-    print(text)
+    if given.tiny:
+        torch.set_num_threads(1)
+    bench = Bench(given)
+    try:
+        with time_limit(given.time_limit):
+            bench.run()
+    finally:
+        found = as_json(bench.peaks, bench.works, bench.results)
+        if given.json:
+            given.json.write_text(found + "\n", encoding="utf-8")
+        text = section(caption(bench.device), bench.peaks, bench.works, bench.results)
+        print(f"\n{found}\n\n{text}", flush=True)
     document = given.out or (None if given.tiny else README)
     if document:
         write_section(document, "gpu", text)

@@ -104,6 +104,7 @@ def cpu_name() -> str:
 
 
 Shape = tuple[int, int, int]
+_QUEUED = 50
 
 
 def product_speed(
@@ -116,9 +117,10 @@ def product_speed(
     m, k, n = shape
     left = torch.randn(m, k, device=device).to(dtype)
     right = torch.randn(n, k, device=device).to(dtype)
-    best, begun = float("inf"), time.monotonic()
+    best = float("inf")
     with torch.inference_mode():
         torch.nn.functional.linear(left, right)
+        begun = time.monotonic()
         while time.monotonic() - begun < seconds:
             _synchronise(device)
             started = time.perf_counter()
@@ -126,6 +128,29 @@ def product_speed(
             _synchronise(device)
             best = min(best, time.perf_counter() - started)
     return 2 * m * k * n / best
+
+
+def sustained_speed(
+    shape: Shape, dtype: torch.dtype, device: str = "cpu", seconds: float = 15
+) -> float:
+    """Return the FLOP/s of the same product over some seconds, as long as a limit of power lets it.
+
+    Products are queued a number at a time, so that nothing waits for the host between them.
+    """
+    m, k, n = shape
+    left = torch.randn(m, k, device=device).to(dtype)
+    right = torch.randn(n, k, device=device).to(dtype)
+    done, queued = 0, 1 if device == "cpu" else _QUEUED
+    with torch.inference_mode():
+        torch.nn.functional.linear(left, right)
+        _synchronise(device)
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            for _ in range(queued):
+                torch.nn.functional.linear(left, right)
+            _synchronise(device)
+            done += queued
+    return 2 * m * k * n * done / (time.perf_counter() - started)
 
 
 def _synchronise(device: str) -> None:

@@ -102,7 +102,7 @@ def import_rewardbench() -> Any:
     if not (folder / "rewardbench").is_dir():
         pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install"]
         command = [*pip, "--no-deps", "--target", str(folder), *REQUIREMENTS]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        subprocess.run(command, check=True, stdout=sys.stderr)  # noqa: S603 (words of this module)
     sys.path.insert(0, str(folder))
     stand_in = types.ModuleType("rewardbench.models")
     stand_in.__dict__.update(DPO_MODEL_CONFIG={}, REWARD_MODEL_CONFIG={})

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from drsow_plugin.errors import EngineError as EngineError
     from drsow_plugin.errors import PluginError as PluginError
     from drsow_plugin.errors import StorageError as StorageError
+    from drsow_plugin.generation.runner import generate as generate
     from drsow_plugin.harness import tasks_path as tasks_path
     from drsow_plugin.harness.model import DrSoWLM as DrSoWLM
+    from drsow_plugin.harness.reward_model import RewardModelLM as RewardModelLM
     from drsow_plugin.models.language_model import LanguageModel as LanguageModel
+    from drsow_plugin.models.reward_model import RewardModel as RewardModel
     from drsow_plugin.publishing.publish import publish as publish
     from drsow_plugin.records import LogProb as LogProb
     from drsow_plugin.records import Problem as Problem
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from drsow_plugin.routing.hookspecs import RouterInput as RouterInput
     from drsow_plugin.routing.hookspecs import hookimpl as hookimpl
     from drsow_plugin.scoring.drsow import DrSoW as DrSoW
+    from drsow_plugin.study.report import StudyReport as StudyReport
+    from drsow_plugin.study.study import Study as Study
 
 _HOMES = {
     "Annotator": "annotate.annotator",
@@ -56,13 +61,18 @@ _HOMES = {
     "Problem": "records",
     "Report": "annotate.report",
     "Reward": "records",
+    "RewardModel": "models.reward_model",
+    "RewardModelLM": "harness.reward_model",
     "Route": "records",
     "Router": "routing.hookspecs",
     "RouterContext": "routing.hookspecs",
     "RouterInput": "routing.hookspecs",
     "Scoring": "records",
     "StorageError": "errors",
+    "Study": "study.study",
+    "StudyReport": "study.report",
     "TokenPair": "records",
+    "generate": "generation.runner",
     "hookimpl": "routing.hookspecs",
     "publish": "publishing.publish",
     "tasks_path": "harness",

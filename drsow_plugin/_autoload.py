@@ -1,8 +1,8 @@
-"""Makes lm-eval know the model ``drsow`` and its tasks, without changing lm-eval.
+"""Makes lm-eval know the models ``drsow`` and ``reward`` and our tasks, without changing lm-eval.
 
 Released lm-eval (0.4.13) discovers no models and no tasks of other packages. Importing this
 module installs a finder that waits for four of lm-eval's modules; when one is imported, the
-model is registered, the folder of our tasks joins the default ones, results of a pair get a
+models are registered, the folder of our tasks joins the default ones, results of a pair get a
 folder that names it, and lm-eval's command shows our errors in one line. Nothing else happens,
 and nothing is imported but ``sys``: the file that ``drsow enable`` writes imports this module at
 every start of the interpreter.
@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _register_model(_module: ModuleType) -> None:
+_MODELS = {
+    "drsow": "drsow_plugin.harness.model:DrSoWLM",
+    "reward": "drsow_plugin.harness.reward_model:RewardModelLM",
+}
+
+
+def _register_models(_module: ModuleType) -> None:
     from lm_eval.api.registry import model_registry
 
-    if "drsow" not in model_registry:
-        model_registry.register("drsow", target="drsow_plugin.harness.model:DrSoWLM")
+    for name, target in _MODELS.items():
+        if name not in model_registry:
+            model_registry.register(name, target=target)
 
 
 def _add_tasks(module: ModuleType) -> None:
@@ -83,9 +90,9 @@ def _show_errors_plainly(module: ModuleType) -> None:
 
 
 # Methods that lm-eval calls itself, none of them private; it offers no other way to any of the
-# four. Its releases after 0.4.13 will find the model by the entry points in pyproject.toml.
+# four. Its releases after 0.4.13 will find the models by the entry points in pyproject.toml.
 _PATCHES = {
-    "lm_eval.models": _register_model,
+    "lm_eval.models": _register_models,
     "lm_eval.tasks.manager": _add_tasks,
     "lm_eval.loggers.evaluation_tracker": _name_results,
     "lm_eval._cli.harness": _show_errors_plainly,

@@ -19,7 +19,7 @@ def load_yaml(text: str) -> Any:
             more than ``MAX_REPEATED`` nodes; says which in one line.
     """
     try:
-        return yaml.load(text, Loader=Loader)
+        return yaml.load(text, Loader=Loader)  # noqa: S506 (a SafeLoader with bounds)
     except Exception as error:  # PyYAML's constructors raise any: of a 13th month, of !!bool x
         raise ValueError(" ".join(str(error).split())) from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from drsow_plugin.addresses import Address, is_address, parse_place
 from drsow_plugin.errors import ConfigError, StorageError
 
 try:
@@ -39,6 +40,12 @@ def cache_folder(chosen: str | None = None) -> Path:
         ConfigError: It is no folder that can be read, or there is none and it cannot be made.
     """
     name = chosen or os.environ.get("DRSOW_CACHE") or "~/.cache/drsow"
+    if is_address(name):
+        raise ConfigError(
+            f"The cache folder is a folder of this machine, got {name!r}. An address is where the "
+            "scores of labelled data may be kept: give it as cache_dir of 'drsow annotate' or of "
+            "Annotator.run."
+        )
     try:
         path = Path(name).expanduser()
         path.mkdir(parents=True, exist_ok=True)
@@ -49,6 +56,30 @@ def cache_folder(chosen: str | None = None) -> Path:
             "read and written, with DRSOW_CACHE or, to label data, cache_dir."
         ) from error
     return path
+
+
+def scores_place(chosen: str | None) -> Path | Address:
+    """Return where the scores of labelled data are kept: a folder here, or an address.
+
+    Args:
+        chosen: An address or a folder; ``None`` is the cache folder.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    if chosen is None or not is_address(chosen):
+        return cache_folder(chosen)
+    place = parse_place("cache_dir", chosen)
+    if isinstance(place, Path):
+        return cache_folder(str(place))
+    try:
+        (place / PAIR).is_file()
+    except OSError as error:
+        raise ConfigError(
+            f"cache_dir={chosen!r} cannot be read: {reason(error)}. Check the address, and what "
+            "the environment says of keys and servers."
+        ) from error
+    return place
 
 
 def reason(error: Exception) -> str:

@@ -45,7 +45,7 @@ def finite(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
-    return [finite(inner) for inner in value] if isinstance(value, list) else value
+    return [finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _printable(character: str) -> str:

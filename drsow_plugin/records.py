@@ -23,11 +23,12 @@ DomainSide = Literal["both", "strong"]
 DEFAULT_DATE = datetime.date(2024, 7, 26)
 """What templates that ask for the date are told: what those of Llama 3 name without a clock."""
 
-ProblemKind = Literal["too long", "bad row", "not finite", "out of memory"]
+ProblemKind = Literal["too long", "bad row", "not finite", "out of memory", "refused"]
 TOO_LONG: ProblemKind = "too long"
 BAD_ROW: ProblemKind = "bad row"
 NOT_FINITE: ProblemKind = "not finite"
 OUT_OF_MEMORY: ProblemKind = "out of memory"
+REFUSED: ProblemKind = "refused"
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class Reward:
     def reason(self) -> str | None:
         """Why ``reward`` is ``None``, or ``None``.
 
-        It begins with ``too long:``, ``bad row:``, ``not finite:`` or ``out of memory:``.
+        It begins with ``too long:``, ``bad row:``, ``not finite:``, ``out of memory:`` or
+        ``refused:`` (by a server).
         """
         return "; ".join(map(str, self.problems)) or None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -13,6 +13,10 @@ _TOKEN = re.compile(r"hf_(?:oauth_|jwt_)[\w.-]{8,}|(?:hf_|api_org_)[A-Za-z0-9]{2
 _KEYS = {"token", "hf_token"}
 _TEXTS = {"instruction", "description", "prompts", "examples"}  # of domains, not of a machine
 _OF_THE_RUN = {"output", "cache_dir"}  # options that say nothing about the data
+_OF_SERVERS = re.compile(r"(?:\w+_)?server(?:_key)?")  # addresses, and where a key is
+
+
+_HIDDEN = "…"
 
 
 def without_tokens(value: Any, secret: str | None = None) -> Any:
@@ -35,7 +39,7 @@ def without_tokens(value: Any, secret: str | None = None) -> Any:
 
 
 def without_local_paths(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report with local paths reduced to their last component.
+    """Return a report with local paths reduced to their last component, and no addresses.
 
     Args:
         report: Plain values, as ``report.json`` has them.
@@ -46,15 +50,35 @@ def without_local_paths(report: Mapping[str, Any]) -> dict[str, Any]:
     if report.get("input"):
         values["input"] = ", ".join(_name(part) for part in report["input"].split(", "))
     if report.get("command"):
-        values["command"] = shlex.join(_argument(part) for part in shlex.split(report["command"]))
+        values["command"] = shlex.join(_arguments(shlex.split(report["command"])))
     return values
+
+
+def _arguments(given: Iterable[str]) -> Iterator[str]:
+    """Yield the words of a command without local paths, and without addresses of servers."""
+    is_hidden = False
+    for word in given:
+        option, equals, _ = word.partition("=")
+        names_one = _OF_SERVERS.fullmatch(option.removeprefix("--").replace("-", "_"))
+        if option.startswith("--") and names_one:
+            is_hidden = not equals
+            yield f"{option}={_HIDDEN}" if equals else option
+        else:
+            yield _HIDDEN if is_hidden else _argument(word)
+            is_hidden = False
 
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, str):
         return _name(value)
     if isinstance(value, Mapping):
-        return {n: inner if n in _TEXTS else _shortened(inner) for n, inner in value.items()}
+        # A group of rows may be called server; what it holds are numbers of it.
+        kept = {
+            name: inner
+            for name, inner in value.items()
+            if isinstance(inner, Mapping) or not _OF_SERVERS.fullmatch(name)
+        }
+        return {n: inner if n in _TEXTS else _shortened(inner) for n, inner in kept.items()}
     return [_shortened(inner) for inner in value] if isinstance(value, list) else value
 
 

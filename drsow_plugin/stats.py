@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from drsow_plugin.bootstrap import share_interval
 
 
 @dataclass(frozen=True)
@@ -16,30 +19,48 @@ class Proportion:
 
     Attributes:
         value: The share, 0 to 1.
-        stderr: Its standard error; ``None`` of a single row.
+        stderr: Its standard error, as if each row had a prompt of its own; ``None`` of a single
+            row.
         n: Rows that it is taken over.
         ties: Rows that were undecided, whether or not they are among ``n``.
+        low: Lower end of its interval, of which :data:`~drsow_plugin.bootstrap.LEVEL` says how
+            much it holds: a bootstrap that draws prompts. ``None`` of a single prompt.
+        high: Upper end.
     """
 
     value: float
     stderr: float | None
     n: int
     ties: int = 0
+    low: float | None = None
+    high: float | None = None
 
 
 class Share:
-    """Running proportion with standard error; ties count as they are added or are left out."""
+    """Running proportion with its interval; ties count as they are added or are left out.
+
+    It holds twelve bytes a row.
+    """
 
     def __init__(self) -> None:
         self._number = self._ties = 0
         self._sum = self._squares = 0.0
+        self._prompts, self._values = array("Q"), array("f")
 
-    def add(self, value: float, *, tie: bool = False) -> None:
-        """Count one row: 1 if it is so, 0 if it is not, 0.5 if half of it is."""
+    def add(self, value: float, prompt: int, *, tie: bool = False) -> None:
+        """Count one row.
+
+        Args:
+            value: 1 if it is so, 0 if it is not, 0.5 if half of it is.
+            prompt: A number below 2**64, the same for rows of one prompt.
+            tie: Whether it is undecided.
+        """
         self._number += 1
         self._ties += tie
         self._sum += value
         self._squares += value * value
+        self._prompts.append(prompt)
+        self._values.append(value)
 
     def leave_out_tie(self) -> None:
         """Note an undecided row that is no part of the share."""
@@ -51,6 +72,8 @@ class Share:
         self._ties += other._ties
         self._sum += other._sum
         self._squares += other._squares
+        self._prompts.extend(other._prompts)
+        self._values.extend(other._values)
 
     def proportion(self) -> Proportion | None:
         """Return the share so far; ``None`` without a row."""
@@ -58,7 +81,9 @@ class Share:
             return None
         mean = self._sum / self._number
         variance = max(self._squares / self._number - mean * mean, 0.0)
-        return Proportion(mean, standard_error(variance, self._number), self._number, self._ties)
+        error = standard_error(variance, self._number)
+        low, high = share_interval(self._values, self._prompts) or (None, None)
+        return Proportion(mean, error, self._number, self._ties, low, high)
 
 
 class Correlation:
@@ -103,3 +128,17 @@ def quantiles(values: ArrayLike, at: Sequence[float]) -> dict[str, float] | None
     """Return linearly interpolated quantiles by their probability; ``None`` without a value."""
     array = np.asarray(values, dtype=float)
     return {str(q): float(np.quantile(array, q)) for q in at} if array.size else None
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return Pearson's correlation; ``None`` of fewer than three points, or where one is flat."""
+    if len(x) < 3 or not np.ptp(x) > 0 or not np.ptp(y) > 0:  # NaN is no point either
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return Spearman's rank correlation; ``None`` likewise."""
+    from scipy.stats import rankdata
+
+    return pearson(rankdata(x), rankdata(y))

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the Hub by accident
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["OMP_NUM_THREADS"] = "1"  # in what tests start too: it decides the rounding
 
-import datasets
 import pytest
 import torch
+import transformers
 from helpers import tiny
 from helpers.cost import Cost, too_much
 from helpers.hub_server import READER, TOKEN, HubServer
@@ -31,6 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage in what is imported: not now, nor when the package asks for it later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     item.stash[STARTED] = Cost.so_far()
     return (yield)
@@ -40,7 +54,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Hold that what `make quick` runs is quick, whoever adds to it."""
     result = yield
-    if not item.get_closest_marker("slow"):
+    if not any(map(item.get_closest_marker, ("slow", "gpu", "pages"))):
         reason = too_much(item.stash[STARTED], Cost.so_far())
         if reason:
             pytest.fail(f"Mark this test slow, or make it cheaper: {reason}.", pytrace=False)
@@ -53,6 +67,18 @@ def machine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: "a machine")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def genuine() -> Any:
+    return transformers.PreTrainedModel.tie_weights
+
+
+@pytest.fixture(autouse=True)
+def tying(genuine: Any) -> None:
+    """Let transformers tie weights: loads in two threads, in a test before, may have ended that."""
+    if transformers.PreTrainedModel.tie_weights is not genuine:
+        transformers.PreTrainedModel.tie_weights = genuine
 
 
 @pytest.fixture(scope="session")
@@ -110,6 +136,8 @@ def plugin(tmp_path: Path) -> str:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """Let both clients talk to a stand-in, although they read its address when imported."""
+    import datasets
+
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr(repository, "WAITS", (0.0, 0.0, 0.0))
     with HubServer(tokens=[TOKEN], readers=[READER]) as server:

@@ -79,4 +79,6 @@ def test_what_is_imported_is_declared() -> None:
     outside = {{"yaml": "pyyaml"}.get(name, name) for name in outside}
     requires = metadata.requires("drsow-plugin") or []
     declared = {re.split(r"[\s<>=;\[]", line, maxsplit=1)[0].replace("-", "_") for line in requires}
-    assert outside <= declared
+    # torch's builds for a GPU bring Triton; without it plain torch does the same work. vLLM goes
+    # with a GPU's driver: engine=vllm says how to install it, where it is not.
+    assert outside - {"triton", "vllm"} <= declared

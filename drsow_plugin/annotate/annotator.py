@@ -13,6 +13,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Unpack
 
+from drsow_plugin.annotate.drivers import DriverOptions, Where
 from drsow_plugin.annotate.items import raise_first, read_rows
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.layout import find_layout
@@ -24,7 +25,7 @@ from drsow_plugin.annotate.tables import (
     own_columns,
     plain_columns,
 )
-from drsow_plugin.cache import cache_folder
+from drsow_plugin.cache import cache_folder, scores_place
 from drsow_plugin.config.keywords import AnnotatorOptions
 from drsow_plugin.config.options import given_options
 from drsow_plugin.config.pair import PairConfig, as_options
@@ -133,11 +134,12 @@ class Annotator:
         self,
         data: Any,
         *,
-        num_proc: int | None = None,
         keep_unusable: bool = False,
-        shard_rows: int = 128,
+        shard_rows: int | None = None,
+        shard: str | tuple[int, int] | None = None,
         cache_dir: str | None = None,
         rows_dir: str | None = None,
+        **where: Unpack[DriverOptions],
     ) -> Any:
         """Label a data set, with progress, and keep finished work.
 
@@ -147,13 +149,21 @@ class Annotator:
 
         Args:
             data: A ``Dataset``, a ``DatasetDict``, or a streaming one of either.
-            num_proc: Processes to score with, each on its own device; ``None`` is this one.
             keep_unusable: Whether rows without a reward, or without a pair, stay.
-            shard_rows: Rows that are scored, and kept, together.
+            shard_rows: Rows that are scored, and kept, together; ``None`` is what an earlier run
+                over the same rows took, or else 128, and 512 for small models on a GPU.
+            shard: Which rows are labelled: ``"3/16"``, or ``(3, 16)``, are those of the third of
+                16 shards, contiguous and of about as many tokens each. All of its rows stay, with
+                a column that merging needs; save them with ``annotate.report.save`` for
+                :meth:`merge`. ``None`` is all rows.
             cache_dir: Where finished work is kept; ``None`` is ``DRSOW_CACHE``, or
-                ``~/.cache/drsow``.
+                ``~/.cache/drsow``. An address, such as ``s3://bucket/scores``, is for scores alone.
             rows_dir: Where the labelled rows are written; ``None`` is a folder in
-                ``cache_dir``.
+                ``cache_dir``, or beside an address in the cache folder.
+            **where: Where rows are scored. ``num_proc``: processes to score with, each on its own
+                device; ``None`` is this one. ``driver="ray"``: actors of a Ray cluster, each with
+                both models; ``num_actors`` of them, ``None`` for one on each GPU, or on each node
+                where there are none; ``gpus_per_actor`` for each. See ``docs/scaling.md``.
 
         Returns:
             A ``Dataset``, on disk, or a ``DatasetDict``; :attr:`report` says how it was made.
@@ -165,18 +175,51 @@ class Annotator:
             StorageError: There is no room left, or files cannot be written. Likewise.
             Interrupted: Ctrl-C or a signal came. Likewise.
         """
+        from drsow_plugin.annotate.parts.part import parse_part
         from drsow_plugin.annotate.runner import Run
 
-        root = cache_folder(cache_dir)
+        root, chosen = scores_place(cache_dir), Where.of(where)
+        here = root if isinstance(root, Path) else cache_folder()
         run = Run(
             self.scorer,
             self.config,
             scores=root / "scores" / self.scorer.work_key[:32],
-            rows=Path(rows_dir or root / "labelled"),
+            rows=Path(rows_dir or here / "labelled"),
             keep_unusable=keep_unusable,
+            part=parse_part(shard),
         )
-        labelled, self.report = run.label(data, num_proc, shard_rows)
+        labelled, self.report = run.label(data, chosen, shard_rows)
         return labelled
+
+    def merge(self, shards: str | Path | Sequence[str | Path], rows_dir: str | None = None) -> Any:
+        """Return the rows of all shards of a data set, as :meth:`run` without ``shard`` would.
+
+        Args:
+            shards: A folder with a folder for each of them, as ``annotate.report.save`` and ``drsow
+                annotate --shard`` write them, or a list of those.
+            rows_dir: Where the labelled rows are written; ``None`` is a folder in the cache.
+
+        Returns:
+            A ``Dataset``, or a ``DatasetDict`` where there are several splits; :attr:`report` is
+            that of a single run.
+
+        Raises:
+            DataError: A shard is missing, there twice, not whole, or of other data or options
+                than the rest; or no row has a reward or a pair.
+            ConfigError: The shards were labelled by another pair.
+            StorageError: There is no room for the rows.
+        """
+        from drsow_plugin.annotate.parts.merging import merge_parts
+        from drsow_plugin.annotate.parts.together import find_parts
+
+        if isinstance(shards, (str, Path)):
+            paths = find_parts(Path(shards).expanduser())
+        else:
+            paths = [Path(path).expanduser() for path in shards]
+        rows = Path(rows_dir or cache_folder() / "labelled")
+        merged = merge_parts(paths, rows, self.scorer.fingerprint)
+        self.report = merged.report
+        return merged.data
 
     def report_on(self, data: Any) -> Report:
         """Return the report on rows that ``map`` labelled, for :func:`drsow_plugin.publish`.
@@ -187,7 +230,7 @@ class Annotator:
         Raises:
             DataError: The columns are not there.
         """
-        from drsow_plugin.annotate.runner import report_on
+        from drsow_plugin.annotate.mapped import report_on
 
         return report_on(self.scorer, self.config, data)
 

@@ -53,9 +53,41 @@ _TOKENS: Schema = {
 }
 
 
-def response_columns(token_logprobs: bool) -> Schema:
-    """Return what is written of a single response; the names are those of a ``Reward``."""
-    return _RESPONSE | (_TOKENS if token_logprobs else {})
+CONTROLLED = "controlled_reward"
+_CONTROLLED: Schema = {
+    CONTROLLED: Column(NUMBER, "length-controlled reward: reward - length_slope * strong_tokens")
+}
+PROBABILITY: Schema = {
+    "probability": Column(NUMBER, "of chosen being better: 1 / (1 + exp(-margin / temperature))")
+}
+CONTROLLED_MARGIN: Schema = {
+    "controlled_margin": Column(NUMBER, "length-controlled reward of chosen minus that of rejected")
+}
+
+
+def response_columns(token_logprobs: bool, controlled: bool = False) -> Schema:
+    """Return what is written of a single response; the names are those of a ``Reward``.
+
+    Args:
+        token_logprobs: Whether the log-prob of each token is.
+        controlled: Whether the length-controlled reward is, which a ``Reward`` does not have.
+    """
+    return _RESPONSE | (_TOKENS if token_logprobs else {}) | (_CONTROLLED if controlled else {})
+
+
+def response_value(reward: Reward | None, name: str, slope: float | None) -> Any:
+    """Return what is written of a response in a column.
+
+    Args:
+        reward: Its reward; ``None`` for a missing response.
+        name: The column, as :func:`response_columns` has it.
+        slope: Nats a token that a length-controlled reward is without.
+    """
+    if name != CONTROLLED:
+        return getattr(reward, name, None)
+    if reward is None or reward.reward is None or slope is None:
+        return None
+    return reward.reward - slope * reward.strong_tokens
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from drsow_plugin.annotate.layout import Layout
 from drsow_plugin.errors import DataError
+from drsow_plugin.hashing import text_key
 from drsow_plugin.prompts import (
     Messages,
     as_messages,
@@ -48,6 +49,12 @@ class Item:
     problem: Problem | None = None
     domain: str | None = None
     notes: tuple[str, ...] = ()
+
+    def prompt_key(self, row: int) -> int:
+        """Return a hash of the prompt; one that could not be read is that row's own."""
+        if self.problem is not None:
+            return text_key(f"row {row}")
+        return text_key(json.dumps(list(self.prompt), sort_keys=True, default=str))
 
     def content(self) -> str:
         """Return all that decides the rewards as one text, the same for the same content."""
@@ -106,7 +113,7 @@ def _notes(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
     """Return what of a row's responses is not scored."""
     responses = [row[name] for name in layout.responses]
     if layout.kind == "candidates":
-        responses = _listed(responses[0])
+        responses = listed(responses[0])
     return tuple(dict.fromkeys(note for response in responses for note in unscored(response)))
 
 
@@ -141,7 +148,7 @@ def _pair(row: Mapping[str, Any], layout: Layout) -> Item:
 
 
 def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
-    values = _listed(row[layout.responses[0]])
+    values = listed(row[layout.responses[0]])
     if not isinstance(values, list):
         raise DataError(f"the responses are a list, got {type(values).__name__}.")
     prompt = as_messages(_prompt(row, layout), "")
@@ -152,7 +159,7 @@ def _candidates(row: Mapping[str, Any], layout: Layout) -> Item:
     return Item(prompt, responses)
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """Return a list that stands as JSON in a text, as in the cells of a csv file, as that list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(ValueError):
@@ -248,11 +255,11 @@ def read_ratings(row: Mapping[str, Any], layout: Layout) -> list[float | None] |
         The numbers, ``None`` where there is none; ``None`` in all where they do not go with
         the candidates.
     """
-    responses = _listed(row[layout.responses[0]])
+    responses = listed(row[layout.responses[0]])
     if not isinstance(responses, list):
         return None
     if layout.ratings is not None:
-        ratings = _listed(row[layout.ratings])
+        ratings = listed(row[layout.ratings])
     else:
         records = [value if isinstance(value, Mapping) else {} for value in responses]
         ratings = [next((r[k] for k in _RATING_KEYS if k in r), None) for r in records]

@@ -38,7 +38,7 @@ class SingleLabeller(Labeller):
 
     def _label(self, item: Item, rewards: Sequence[Reward | None], row: Mapping[str, Any]) -> Label:
         reward = rewards[0] if rewards else None
-        values = {name: getattr(reward, name, None) for name in self.per_response}
+        values = {name: self._value(reward, name) for name in self.per_response}
         return Label(values, Status(one_problem(reward.problems if reward else ())))
 
 
@@ -67,6 +67,7 @@ class PairLabeller(Labeller):
             for name, column in self.per_response.items():
                 added[f"{side}_{name}"] = Column(column.type, f"{side} response: {column.meaning}")
         added["margin"] = Column(NUMBER, "reward of chosen minus reward of rejected, nats")
+        added |= self._fitted()
         if self._swaps:
             added["swapped"] = Column(FLAG, "whether chosen and rejected were exchanged")
         return added
@@ -106,11 +107,12 @@ class PairLabeller(Labeller):
             chosen, rejected, margin = rejected, chosen, -margin
         sides = {"chosen": chosen, "rejected": rejected}
         values: dict[str, Any] = {
-            f"{side}_{name}": getattr(reward, name, None)
+            f"{side}_{name}": self._value(reward, name)
             for side, reward in sides.items()
             for name in self.per_response
         }
         values["margin"] = margin
+        values |= self._fitted_values(margin, chosen, rejected)
         if self._swaps:
             values["swapped"] = swapped
         minimum = self.config.min_margin
@@ -152,6 +154,7 @@ class CandidateLabeller(Labeller):
             "rejected_index": Column(COUNT, "position of the rejected response in the list"),
             # Under the plain name TRL's RewardTrainer would take it for the margin of its loss.
             "margin": Column(NUMBER, "chosen_score minus rejected_score, nats"),
+            **self._fitted(),
         }
 
     def _written(self) -> Schema:
@@ -168,11 +171,13 @@ class CandidateLabeller(Labeller):
         nats = [reward.reward if reward else None for reward in rewards]
         choice = select_pair(item, nats, self.config)
         values: dict[str, Any] = {
-            _plural(name): [getattr(reward, name, None) for reward in rewards]
+            _plural(name): [self._value(reward, name) for reward in rewards]
             for name in self.per_response
         }
         values |= {"chosen_index": choice.chosen, "rejected_index": choice.rejected}
         values |= self._pair(item, nats, choice)
+        pair = [None if i is None else rewards[i] for i in (choice.chosen, choice.rejected)]
+        values |= self._fitted_values(values["margin"], pair[0], pair[1])
         if item.problem and self._writes_prompt:
             raw = row[str(self.layout.prompt)]
             values["prompt"] = raw_prompt(row, self.layout) if self.writes_messages else raw

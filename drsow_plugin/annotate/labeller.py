@@ -10,13 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from drsow_plugin.annotate.columns import (
+    CONTROLLED,
+    CONTROLLED_MARGIN,
     DOMAIN,
+    PROBABILITY,
     STATUS,
     Schema,
     Status,
     conversation,
     domain_values,
     response_columns,
+    response_value,
     row_notes,
 )
 from drsow_plugin.annotate.items import Item
@@ -25,6 +29,7 @@ from drsow_plugin.annotate.options import LabelConfig
 from drsow_plugin.errors import DataError
 from drsow_plugin.prompts import as_messages
 from drsow_plugin.records import Reward
+from drsow_plugin.scoring.reward import probability
 
 Batch = Mapping[str, Sequence[Any]]
 
@@ -79,7 +84,8 @@ class Labeller(ABC):
         """
         self.layout = layout
         self.config = config
-        self.per_response = response_columns(config.token_logprobs)
+        controlled = config.length_slope is not None
+        self.per_response = response_columns(config.token_logprobs, controlled)
         self._of_row = (DOMAIN if layout.routed else {}) | STATUS
         prompt = None if layout.prompt is None else _is_text(batch, layout.prompt, types)
         response = _is_text(batch, layout.responses[0], types)
@@ -147,6 +153,31 @@ class Labeller(ABC):
             labels.usable.append(status.failure is None)
             labels.swapped.append(label.swapped)
         return labels
+
+    def _value(self, reward: Reward | None, name: str) -> Any:
+        """Return what is written of a response in one of its columns."""
+        return response_value(reward, name, self.config.length_slope)
+
+    def _fitted(self) -> Schema:
+        """Return the columns of a pair that follow from what was fitted, where that was given."""
+        return (PROBABILITY if self.config.margin_temperature is not None else {}) | (
+            CONTROLLED_MARGIN if self.config.length_slope is not None else {}
+        )
+
+    def _fitted_values(
+        self, margin: float | None, chosen: Reward | None, rejected: Reward | None
+    ) -> dict[str, Any]:
+        """Return the values of these columns."""
+        values: dict[str, Any] = {}
+        temperature = self.config.margin_temperature
+        if temperature is not None:
+            known = None if margin is None else float(probability(margin, temperature))
+            values["probability"] = known
+        if self.config.length_slope is not None:
+            first, second = (self._value(reward, CONTROLLED) for reward in (chosen, rejected))
+            known = None if margin is None else first - second
+            values["controlled_margin"] = known
+        return values
 
     def _notes(self, item: Item, rewards: Sequence[Reward | None]) -> list[str]:
         notes = row_notes(item, rewards)

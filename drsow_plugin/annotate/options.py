@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from drsow_plugin.config.options import given_options, options_of, parse_options
 from drsow_plugin.config.pair import OPTIONS, PairConfig, parse_pair
+from drsow_plugin.config.parse import parse_number, parse_temperature
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.option import Values, documented, option
 from drsow_plugin.records import OnError
@@ -110,6 +111,23 @@ class LabelConfig:
         "TRL applies the chat template to those.",
         unset="true for candidates and where a pair's columns are of two shapes",
         kinds=_PREFERENCES,
+    )
+    margin_temperature: float | None = option(
+        None,
+        "Temperature of margins, in nats: adds `drsow_probability`, how likely the chosen response "
+        "is the better one.",
+        "`drsow quality` fits it; see [quality.md](quality.md#calibration).",
+        unset="no such column",
+        values=Values(parse_temperature, "nats, more than 0", "float"),
+        kinds=_PREFERENCES,
+    )
+    length_slope: float | None = option(
+        None,
+        "Nats a token: adds rewards, and a margin, without what goes along with length.",
+        "They are `reward - length_slope * tokens`, and nothing is chosen by them. `drsow quality` "
+        "fits it; see [quality.md](quality.md#length).",
+        unset="no such columns",
+        values=Values(parse_number, "number", "float"),
     )
     token_logprobs: bool = option(False, "Whether the log-prob of each token is written too.")
     on_error: OnError = option(

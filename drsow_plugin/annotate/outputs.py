@@ -40,7 +40,7 @@ def open_output(path: str | Path) -> Output:
         ConfigError: It cannot be written, or something else is there.
     """
     place = Place.of(Path(path).expanduser())
-    if place.path.suffix in (".json", ".csv", ".gz", ".arrow"):
+    if place.path.suffix in (".json", ".csv", ".tsv", ".txt", ".gz", ".arrow"):
         raise ConfigError(f"OUTPUT is a folder, a .parquet or a .jsonl file, got {str(path)!r}.")
     if place.path.is_file() and not place.is_file:
         raise ConfigError(f"OUTPUT {str(path)!r} is a file without .parquet or .jsonl at its end.")
@@ -80,6 +80,19 @@ class Output(ABC):
     def name(self) -> str:
         """The place, as an absolute path."""
         return str(self.place.path)
+
+    @property
+    def shards(self) -> Path:
+        """The folder beside it for shards of what is to be there."""
+        return self.place.path.with_name(f"{self.place.path.name}.shards")
+
+    def part(self, name: str) -> Output:
+        """Return the place for the shard of a name.
+
+        Raises:
+            ConfigError: It cannot be written, or something else is there.
+        """
+        return open_output(self.shards / name)
 
     @abstractmethod
     def check(self, data: Any) -> None:

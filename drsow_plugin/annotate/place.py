@@ -26,6 +26,9 @@ from drsow_plugin.hashing import sha256_of
 
 REPORT, OPTIONS = "report.json", "drsow.yaml"
 PICTURES = ("margins.png", "lengths.png")
+PAGE = "report.html"
+DRAWN = ("margins.svg", "lengths.svg", "calibration.svg", "by-domain.svg", "by-group.svg")
+"""The pictures of the page."""
 ROWS = "rows"
 """What the rows of an output that is a file are called in the report."""
 MANIFEST = "output"
@@ -33,7 +36,8 @@ MANIFEST = "output"
 _FILES = (".parquet", ".jsonl")  # how the name of an output ends that is a file
 _PART = re.compile(r"data/[^/\\]+-\d{5}-of-\d{5}\.parquet")
 _SOURCE = "source"
-_OURS = (REPORT, OPTIONS, *PICTURES)
+_ADVICE = "Scores are kept: make room, or give another OUTPUT, and run again."
+_OURS = (REPORT, OPTIONS, *PICTURES, PAGE, *DRAWN)
 Write = Callable[[str], Any]
 """Writes a file of the name that it is given."""
 
@@ -126,21 +130,22 @@ class Place:
         try:
             self.check()
             self._check_source(source)
-            with self._writing() as folder:
-                (folder / _SOURCE).write_text(source, encoding="utf-8")
+            with self._writing(source) as folder:
                 yield folder
         finally:
             Path(lock.lock_file).unlink(missing_ok=True)  # before it is free for others
             lock.release()
 
     @contextmanager
-    def _writing(self) -> Iterator[Path]:
+    def _writing(self, source: str) -> Iterator[Path]:
         folder = self._hidden("writing")
         with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", "Give another OUTPUT."):
             if folder.is_dir():
                 shutil.rmtree(folder)
             folder.mkdir()
         try:
+            with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", _ADVICE):
+                (folder / _SOURCE).write_text(source, encoding="utf-8")
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -168,8 +173,7 @@ class Place:
             StorageError: There is no room, or a file cannot be written. Until all of them are
                 written the former output stays as it is.
         """
-        advice = "Scores are kept: make room, or give another OUTPUT, and run again."
-        with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", advice):
+        with storage_errors(f"OUTPUT {str(self.path)!r} cannot be written", _ADVICE):
             hashes = {}
             for number, (name, write) in enumerate(files.items()):
                 temporary = folder / f"{number}{Path(name).suffix}"
@@ -201,17 +205,23 @@ class Place:
         """
         if self._hidden("unfinished").exists():
             raise DataError(
-                f"{self.path} is not whole: a run that wrote it was ended. Run the same 'drsow "
-                "annotate' again."
+                f"{self.path} is not whole: a run that wrote it was ended. Run the same "
+                "command again."
             )
         for name, sha256 in ((self._manifest() or {}).get(MANIFEST) or {}).get("files", {}).items():
             path = self.at(name)
             if self._may_be_ours(name) and not (path.is_file() and sha256_of(path) == sha256):
                 raise DataError(
                     f"{path} is missing or was changed since its report was written, which would "
-                    "say what is not so. Run the same 'drsow annotate' again, or publish the rows "
-                    "in Python, with a report of yours."
+                    "say what is not so. Run the same command again, or publish the rows in "
+                    "Python, with a report of yours."
                 )
+
+    @property
+    def source(self) -> str | None:
+        """What :meth:`reserved` was given when a finished output was written, if one is there."""
+        manifest = (self._manifest() or {}).get(MANIFEST) or {}
+        return str(manifest["source"]) if "source" in manifest else None
 
     def _is_ours(self) -> bool:
         return self._hidden("unfinished").is_file() or self._manifest() is not None

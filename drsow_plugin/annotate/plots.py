@@ -101,7 +101,7 @@ def _span(values: np.ndarray) -> str:
 
 
 def _label(number: str, what: str, split: str) -> str:
-    return _plain(f"{number} {what if number == '1' else f'{what}s'} in {split}")
+    return plain(f"{number} {what if number == '1' else f'{what}s'} in {split}")
 
 
 def _open(title: str) -> tuple[Figure, Axes]:
@@ -109,7 +109,7 @@ def _open(title: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_plain(title), fontsize="medium", pad=9)
+    axes.set_title(plain(title), fontsize="medium", pad=9)
     return figure, axes
 
 
@@ -129,7 +129,7 @@ def _close(figure: Figure, axes: Axes, x: str, y: str, *, counts: Axis) -> None:
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that is not read as a formula."""
     return printable(text, lines=True).replace("$", "\\$")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import yaml
 
 from drsow_plugin.annotate.options import OF_KINDS, LabelConfig
 from drsow_plugin.annotate.outputs import open_output
-from drsow_plugin.annotate.place import OPTIONS, PICTURES, REPORT, Place
+from drsow_plugin.annotate.place import DRAWN, MANIFEST, OPTIONS, PAGE, PICTURES, REPORT, Place
 from drsow_plugin.annotate.plots import draw
 from drsow_plugin.annotate.statistics import Statistics
 from drsow_plugin.config.options import given_options
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from drsow_plugin.annotate.summary import Summary
 
 _UNKNOWN_INPUT = "of Python"
+_FILES = {"draw", "page"}  # what is no value
 Draw = Callable[[str], Mapping[str, bytes]]
 """Draws the PNG files by name, given the title above them."""
 
@@ -52,7 +53,10 @@ class Report:
         splits: The statistics by name of the split.
         input: The data, and the command that labelled it, where that is known.
         command: See ``input``.
+        shard_rows: Rows that were scored together, where :meth:`drsow_plugin.Annotator.run` did.
+        shard: Which rows of the data these are, where they are a shard of it.
         draw: Draws the plots.
+        page: The page on the rows and its pictures, by file name, where that was written.
     """
 
     kind: str
@@ -67,7 +71,10 @@ class Report:
     splits: Mapping[str, Statistics] = field(default_factory=dict)
     input: str | None = None
     command: str | None = None
+    shard_rows: int | None = None
+    shard: Mapping[str, Any] | None = None
     draw: Draw = field(default=lambda title: {}, repr=False, compare=False)
+    page: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -78,6 +85,8 @@ class Report:
         labeller: Labeller,
         *,
         keep_unusable: bool,
+        shard_rows: int | None = None,
+        shard: Mapping[str, Any] | None = None,
     ) -> Report:
         """Return the report of a run, or of rows that ``map`` labelled.
 
@@ -87,6 +96,8 @@ class Report:
             summaries: What came out, by split.
             labeller: What labelled the rows of one of them.
             keep_unusable: Whether rows without a reward or a pair were kept.
+            shard_rows: Rows that were scored together, if that is known.
+            shard: Which rows of the data these are, where they are a shard of it.
         """
         kind = labeller.layout.kind
         annotation = {
@@ -108,7 +119,9 @@ class Report:
             annotation={**annotation, "keep_unusable": keep_unusable},
             columns={n: c.meaning for n, c in labeller.schema().items() if n != "prompt"},
             splits={name: summary.statistics() for name, summary in summaries.items()},
-            draw=partial(draw, summaries),
+            shard_rows=shard_rows,
+            shard=shard,
+            draw=partial(draw, summaries if shard is None else {}),  # of a part they say little
         )
 
     @classmethod
@@ -120,17 +133,22 @@ class Report:
         Raises:
             AttributeError, KeyError, TypeError: The values are of another form.
         """
-        names = {f.name for f in fields(cls)} - {"draw"}
+        names = {f.name for f in fields(cls)} - _FILES
         arguments = {n: v for n, v in values.items() if n in names and v is not None}
         splits = {n: Statistics.from_values(split) for n, split in values["splits"].items()}
         return cls(**{**arguments, "splits": splits}, draw=lambda title: pictures or {})
 
     @property
+    def keeps_unusable(self) -> bool:
+        """Whether rows without a reward or a pair are among these; of a shard they always are."""
+        return self.shard is not None or bool(self.annotation.get("keep_unusable", True))
+
+    @property
     def values(self) -> dict[str, Any]:
         """All but the plots as plain values, as ``report.json`` has them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "draw"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FILES}
         values["splits"] = {name: split.values() for name, split in self.splits.items()}
-        optional = {"created", "fingerprint", "routing", "domains", "input"}
+        optional = {"created", "fingerprint", "routing", "domains", "input", "shard_rows", "shard"}
         if self.input is None:
             optional.add("command")  # of a known input it is said that there was none
         return {n: value for n, value in values.items() if value is not None or n not in optional}
@@ -153,13 +171,13 @@ class Report:
         return f"{text}\n".encode()
 
     def files(self) -> dict[str, bytes]:
-        """Return the report, the options as YAML, and the plots, by file name.
+        """Return the report, the options as YAML, the plots and the page, by file name.
 
         What is, or looks like, a token of the Hub is not in them.
         """
         options = _without_tokens(dict(self.options))
         text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
-        return {REPORT: self.json(), OPTIONS: text.encode(), **self.pictures}
+        return {REPORT: self.json(), OPTIONS: text.encode(), **self.pictures, **self.page}
 
     def save(self, data: Dataset | DatasetDict, path: str | Path) -> Path:
         """Write the labelled rows and this report on disk, as ``drsow annotate`` does.
@@ -208,7 +226,10 @@ class Report:
         pictures = {n: place.at(n).read_bytes() for n in PICTURES if place.at(n).is_file()}
         try:
             values = json.loads(place.at(REPORT).read_text(encoding="utf-8"))
-            return cls.from_values(values, pictures)
+            written = (values.get(MANIFEST) or {}).get("files") or {}
+            named = [n for n in (PAGE, *DRAWN) if n in written]  # no page of other rows
+            page = {n: place.at(n).read_bytes() for n in named}
+            return replace(cls.from_values(values, pictures), page=page)
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise DataError(
                 f"There is no {place.at(REPORT)} that can be read ({error}). Give a folder or a "
@@ -231,13 +252,18 @@ class Report:
 
         Of a path or a Hub id only the last component.
         """
-        sides = [self.pair[side] for side in SIDES]
-        names = [PurePath(side["source"]).name for side in sides]
-        if names[0] == names[1]:
-            names = [f"{name} ({_apart(sides, at)})" for at, name in enumerate(names)]
         files = [PurePath(name).name for name in (self.input or "").split(", ")]
         data = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-        return "\n".join(filter(None, (" over ".join(map(_short, names)), _short(data))))
+        return "\n".join(filter(None, (pair_title(self.pair), _short(data))))
+
+
+def pair_title(pair: Mapping[str, Any]) -> str:
+    """Return the names of both models; of a path or a Hub id only the last component."""
+    sides = [pair[side] for side in SIDES]
+    names = [PurePath(side["source"]).name for side in sides]
+    if names[0] == names[1]:
+        names = [f"{name} ({_apart(sides, at)})" for at, name in enumerate(names)]
+    return " over ".join(map(_short, names))
 
 
 def _without_tokens(values: dict[str, Any]) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -13,34 +11,43 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.arrow_writer import ArrowWriter
 
-from drsow_plugin.annotate.drivers import Driver, parse_processes
+from drsow_plugin.addresses import Address
+from drsow_plugin.annotate.drivers import Driver, Where
 from drsow_plugin.annotate.drivers.processes import score_here, score_in_processes
-from drsow_plugin.annotate.items import Rewards, raise_first
+from drsow_plugin.annotate.items import Item, Rewards, raise_first
 from drsow_plugin.annotate.kinds import make_labeller
 from drsow_plugin.annotate.labeller import Labeller
-from drsow_plugin.annotate.layout import PAIR, find_layout
-from drsow_plugin.annotate.options import Kind, LabelConfig
+from drsow_plugin.annotate.layout import find_layout
+from drsow_plugin.annotate.options import LabelConfig
+from drsow_plugin.annotate.parts.part import Part
+from drsow_plugin.annotate.parts.plan import Plan, make_plan
+from drsow_plugin.annotate.parts.record import check_columns, describe, prompt_column
 from drsow_plugin.annotate.report import Report
 from drsow_plugin.annotate.scorer import Scorer
+from drsow_plugin.annotate.sharding import (
+    begun_size,
+    check_begins_alike,
+    described,
+    sizes_in,
+    usual_size,
+)
 from drsow_plugin.annotate.store import RewardStore, open_store
 from drsow_plugin.annotate.summary import Summary, nothing_labelled, tell_left_out
 from drsow_plugin.annotate.tables import (
     Shard,
+    UnreadShard,
+    check_split,
     labelled_table,
+    read_shard,
     shards_of,
+    splits_of,
     tables_of,
-    with_class_names,
 )
-from drsow_plugin.cache import hold, storage_errors, unfinished
+from drsow_plugin.annotate.writing import write_rows
 from drsow_plugin.config.parse import parse_positive
-from drsow_plugin.data.loading import check_split_name
 from drsow_plugin.errors import DataError, Interrupted
-from drsow_plugin.hashing import file_sha256
 from drsow_plugin.progress import RowProgress
-
-_PAIR = ("prompt_column", "chosen_column", "rejected_column")
 
 AnySplit = Any  # a Dataset or an IterableDataset
 
@@ -51,7 +58,7 @@ class _Split:
 
     name: str
     rows: int | None
-    shards: Iterator[Shard]
+    shards: Iterator[UnreadShard]
     labeller: Labeller
     features: datasets.Features
 
@@ -63,33 +70,41 @@ class Run:
     Attributes:
         scorer: Gives the rewards.
         config: How rows are read and labelled.
-        scores: Folder of finished rewards.
+        scores: Folder of finished rewards, or its address.
         rows: Folder for labelled rows.
         keep_unusable: Whether rows without a reward, or without a pair, stay.
+        part: Which rows of the data are labelled, where that is not all of them. All of these
+            stay: what is left out is left out when they are merged.
     """
 
     scorer: Scorer
     config: LabelConfig
-    scores: Path
+    scores: Path | Address
     rows: Path
     keep_unusable: bool
+    part: Part | None = None
 
     def label(
-        self, data: Any, num_proc: int | None, shard_rows: int
+        self, data: Any, where: Where, shard_rows: int | None
     ) -> tuple[datasets.Dataset | datasets.DatasetDict, Report]:
         """Label a data set; see :meth:`drsow_plugin.Annotator.run`."""
-        processes = parse_processes(num_proc)
-        if processes > 1:
+        if where != Where():
             self.scorer.check_reopens()
-        size = parse_positive("shard_rows", shard_rows) or 1
-        splits = self._open_splits(data, size)
+        given = parse_positive("shard_rows", shard_rows)
+        parts = splits_of(data)
+        for name, part in parts.items():
+            check_split(name, part)
+        seen: dict[str, list[Item]] = {}
+        size = given or self._size(parts, where.num_actors or where.processes, seen)
+        splits = self._open_splits(parts, size, seen)
+        plan = None if self.part is None else self._plan(self.part, parts, splits, size)
+        if plan is not None:
+            splits = [_only(split, parts[split.name], plan, size) for split in splits]
         shards = _count_shards(splits, size)
-        processes = min(processes, shards or processes)
-        driver = partial(score_in_processes, num_proc=processes) if processes > 1 else score_here
-        labelled, summaries = self._label(splits, driver, shards)
-        if not any(len(split) for split in labelled.values()):
+        labelled, summaries = self._label(splits, _driver(where, shards), shards, size)
+        if plan is None and not any(len(split) for split in labelled.values()):
             raise DataError(nothing_labelled(summaries))
-        if not self.keep_unusable:
+        if not self._keeps:
             tell_left_out(summaries)
         report = Report.of(
             self.scorer,
@@ -97,42 +112,79 @@ class Run:
             summaries,
             splits[0].labeller,
             keep_unusable=self.keep_unusable,
+            shard_rows=size,
+            shard=None if plan is None else describe(plan, splits[0].labeller.layout),
         )
         if isinstance(data, Mapping):
             return datasets.DatasetDict(labelled), report
         return next(iter(labelled.values())), report
 
-    def _open_splits(self, data: Any, size: int) -> list[_Split]:
-        """Check all splits and read the first rows of each."""
-        parts = _splits_of(data)
-        for name in parts:
-            check_split_name(name)
-        splits = [self._open_split(name, part, size) for name, part in parts.items()]
+    @property
+    def _keeps(self) -> bool:
+        return self.keep_unusable or self.part is not None
+
+    def _plan(
+        self, part: Part, data: Mapping[str, AnySplit], splits: Sequence[_Split], size: int
+    ) -> Plan:
+        layouts = {split.name: split.labeller.layout for split in splits}
+        for split in splits:
+            check_columns(part, split.labeller, split.features)
+        return make_plan(self.scorer, data, layouts, size, part)
+
+    def _size(
+        self, parts: Mapping[str, AnySplit], processes: int, seen: dict[str, list[Item]]
+    ) -> int:
+        """Return how many rows make a shard: those of work that goes on, or the usual number.
+
+        Where it takes the first rows of a split to tell, these are put into ``seen``.
+        """
+        rows = _count_rows(map(_length, parts.values()))
+        if self.part is not None:  # what this machine has kept is none of the others' business
+            return usual_size(self.scorer.open(), rows, self.part.of)
+        usual = usual_size(self.scorer.open(), rows, processes)
+        most = max([usual, *sizes_in(self.scores)])
+
+        def first(name: str) -> list[Item]:
+            return seen.setdefault(name, self._first(parts[name], most))
+
+        return begun_size(self.scores, map(first, parts), usual)
+
+    def _first(self, data: AnySplit, size: int) -> list[Item]:
+        """Return the first rows of a split."""
+        for table in tables_of(data, size):
+            layout = find_layout(table.column_names, self.config, self.scorer.pair.routing)
+            return read_shard(table, layout).items
+        return []
+
+    def _open_splits(
+        self, parts: Mapping[str, AnySplit], size: int, seen: Mapping[str, list[Item]]
+    ) -> list[_Split]:
+        """Read the first rows of each split."""
+        splits = [
+            self._open_split(name, part, size, seen.get(name, [])) for name, part in parts.items()
+        ]
         kinds = {split.name: split.labeller.layout.kind for split in splits}
         if len(set(kinds.values())) > 1:
             raise DataError(f"The splits are of different kinds: {kinds}. Label them one by one.")
         return splits
 
-    def _open_split(self, name: str, data: AnySplit, size: int) -> _Split:
-        if not isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
-            raise DataError(
-                f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
-                f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
-            )
+    def _open_split(self, name: str, data: AnySplit, size: int, seen: list[Item]) -> _Split:
         tables = tables_of(data, size)
         first = next(tables, None)
         if first is None:
+            check_begins_alike(name, seen[:1], [])
             raise DataError(f"The split {name!r} is empty. Give at least one row.")
         layout = find_layout(first.column_names, self.config, self.scorer.pair.routing)
         shards = shards_of(chain([first], tables), layout)
-        head = next(shards)
+        head = next(shards)()
+        check_begins_alike(name, seen[:1], head.items[:1])
         labeller = make_labeller(layout, self.config, head.values, head.table.schema)
         labeller.check_free(first.column_names)
         added = pa.schema([(n, column.type) for n, column in labeller.schema().items()])
         return _Split(
             name=name,
-            rows=len(data) if isinstance(data, datasets.Dataset) else None,
-            shards=chain([head], shards),
+            rows=_length(data),
+            shards=chain([lambda: head], shards),
             labeller=labeller,
             features=datasets.Features(
                 {**_kept(first.features, labeller), **datasets.Features.from_arrow_schema(added)}
@@ -140,13 +192,13 @@ class Run:
         )
 
     def _label(
-        self, splits: Sequence[_Split], driver: Driver, shards: int | None
+        self, splits: Sequence[_Split], driver: Driver, shards: int | None, size: int
     ) -> tuple[dict[str, datasets.Dataset], dict[str, Summary]]:
         """Return the labelled splits and what came out."""
         labelled: dict[str, datasets.Dataset] = {}
         summaries = {split.name: Summary(split.labeller.layout, self.config) for split in splits}
         with open_store(self.scores, self.scorer.pair.scoring) as store:
-            store.describe(self.scorer.options())
+            store.describe(described(self.scorer.options(), self.scores, size))
             try:
                 for split in splits:
                     summary = summaries[split.name]
@@ -164,7 +216,8 @@ class Run:
         progress = RowProgress(split.rows, f"drsow: {split.name}")
         shards = driver(self.scorer, split.shards, store, progress)
         try:
-            return _write(split, self._tables(split, shards, summary), self.rows)
+            tables = self._tables(split, shards, summary)
+            return write_rows(tables, split.features, split.name, self.rows)
         finally:
             shards.close()  # ends processes that are at work still
             progress.close()
@@ -176,50 +229,49 @@ class Run:
             if self.config.on_error == "raise":
                 raise_first(shard.items, rewards, shard.first_row)
             labels = split.labeller.label(shard.values, shard.items, rewards)
-            summary.add(shard.values, labels.columns)
+            prompts = shard.prompt_keys()
+            summary.add(shard.values, labels.columns, prompts)
             table = labelled_table(shard.table, labels, split.labeller, rename=True)
-            yield table if self.keep_unusable else table.filter(pa.array(labels.usable))
+            if self.part is not None:
+                name = prompt_column(self.config)
+                table = table.append_column(name, pa.array(prompts, pa.uint64()))
+            yield table if self._keeps else table.filter(pa.array(labels.usable))
 
 
-def _splits_of(data: Any) -> Mapping[str, AnySplit]:
-    """Return the splits of a data set by name; one split has the name that it knows of itself."""
-    if isinstance(data, Mapping):
-        if not data:
-            raise DataError("The data set has no split. Give at least one with rows.")
-        return data
-    name = re.match(r"[\w.]+", str(getattr(data, "split", None) or ""))  # train of train[:10]
-    return {name[0] if name else "train": data}
+def _only(split: _Split, data: Any, plan: Plan, size: int) -> _Split:
+    """Return a split with the rows alone that are in a shard; it is opened as it is whole."""
+    rows = plan.rows[split.name]
+    tables = tables_of(data.select(rows), size)
+    shards = shards_of(tables, split.labeller.layout, rows.start)
+    key = {prompt_column(split.labeller.config): datasets.Value("uint64")}
+    features = datasets.Features({**split.features, **key})
+    return replace(split, rows=len(rows), shards=shards, features=features)
+
+
+def _driver(where: Where, shards: int | None) -> Driver:
+    """Return what scores, given how many shards there are, where that is known."""
+    if where.driver == "ray":
+        from drsow_plugin.annotate.drivers.ray import score_on_ray
+
+        return partial(
+            score_on_ray, num_actors=where.num_actors, gpus_per_actor=where.gpus_per_actor
+        )
+    processes = min(where.processes, shards or where.processes)
+    return partial(score_in_processes, num_proc=processes) if processes > 1 else score_here
+
+
+def _length(data: AnySplit) -> int | None:
+    return len(data) if isinstance(data, datasets.Dataset) else None
+
+
+def _count_rows(lengths: Iterable[int | None]) -> int | None:
+    counts = [*lengths]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _count_shards(splits: Sequence[_Split], size: int) -> int | None:
-    rows = [split.rows for split in splits if split.rows is not None]
-    return sum(-(-count // size) for count in rows) if len(rows) == len(splits) else None
-
-
-def report_on(scorer: Scorer, config: LabelConfig, data: Any) -> Report:
-    """Return the report on labelled rows; see :meth:`drsow_plugin.Annotator.report_on`."""
-    prefix = config.prefix
-    summaries: dict[str, Summary] = {}
-    for name, split in _splits_of(data).items():
-        columns = split.column_names
-        marks: dict[str, Kind] = {"rewards": "candidates", "margin": "pairs", "reward": "single"}
-        kind = next((k for mark, k in marks.items() if f"{prefix}{mark}" in columns), None)
-        if kind is None:
-            raise DataError(
-                f"The rows have no columns that begin with {prefix!r}, as labelled rows have. "
-                "Give what map(annotate, …) returned."
-            )
-        renamed: dict[str, Any] = {n: None for n in _PAIR if getattr(config, n) not in columns}
-        in_place = replace(config, kind=kind, **renamed)
-        layout = find_layout(columns, in_place, scorer.pair.routing)
-        layout = replace(layout, prefixed=f"{prefix}{PAIR[0]}" in columns)
-        summaries[name] = Summary(layout, in_place)
-        for part in tables_of(split, 1000):
-            values = with_class_names(part[:], part.features)
-            labeller = make_labeller(layout, in_place, values)
-            labels = {n: values[n] for n in labeller.schema() if n in values}
-            summaries[name].add(values, labels)
-    return Report.of(scorer, config, summaries, labeller, keep_unusable=True)
+    return _count_rows(None if split.rows is None else -(-split.rows // size) for split in splits)
 
 
 def _kept(features: datasets.Features, labeller: Labeller) -> dict[str, Any]:
@@ -227,35 +279,3 @@ def _kept(features: datasets.Features, labeller: Labeller) -> dict[str, Any]:
     names = labeller.renames()
     gone = set(labeller.superseded()) - set(names)
     return {names.get(name, name): kind for name, kind in features.items() if name not in gone}
-
-
-def _write(split: _Split, tables: Iterator[pa.Table], folder: Path) -> datasets.Dataset:
-    """Write the labelled rows as they come and return them as a data set on disk."""
-
-    def trouble() -> AbstractContextManager[None]:
-        return storage_errors(
-            f"Labelled rows cannot be written into {folder}",
-            "Scores are kept: make room, or name another folder, and run again.",
-        )
-
-    with ExitStack() as stack:
-        with trouble():
-            path = stack.enter_context(unfinished(folder)) / "rows.arrow"
-            writer = ArrowWriter(features=split.features, path=str(path))
-            stack.callback(_close, writer)
-        for table in tables:
-            with trouble():
-                writer.write_table(table)
-        with trouble():
-            writer.finalize()
-            # Named by what is in it: a later run never changes a file that a data set reads.
-            final = folder / f"{file_sha256(path)[:32]}.arrow"
-            path.replace(final)
-            hold(final)
-    return datasets.Dataset.from_file(str(final), split=datasets.NamedSplit(split.name))
-
-
-def _close(writer: ArrowWriter) -> None:
-    """Close what was finished, or failed already: then what is left cannot be written either."""
-    with suppress(OSError):
-        writer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,9 @@ from drsow_plugin.config.pair import PairConfig, as_options, parse_pair
 from drsow_plugin.errors import EngineError
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.models.devices import check_not_forked, device_names
+from drsow_plugin.records import SIDES, Reward
 from drsow_plugin.scoring.drsow import DrSoW
+from drsow_plugin.scoring.rows import Row
 
 
 class Scorer:
@@ -69,10 +71,42 @@ class Scorer:
             self._opened = opened
         return self._opened
 
+    def read(self, items: Sequence[Item], *, rank: int | None = None) -> list[Row]:
+        """Return the responses of some rows as both models read them, for :meth:`rewards`.
+
+        May be called in a thread while others are scored, unless :attr:`routes`.
+        """
+        pairs = [(item, text) for item in items for text in item.responses if text is not None]
+        return self.open(rank).read(
+            [item.prompt for item, _ in pairs],
+            [text for _, text in pairs],
+            domains=[item.domain for item, _ in pairs] if self.routes else None,
+            on_error="null",
+        )
+
+    def tokens(self, items: Sequence[Item]) -> list[int]:
+        """Return how many tokens both models read of each row; asks no model.
+
+        A prompt counts once, however many responses follow it, and without what a domain would
+        add to it. What cannot be read, or is too long, does not count.
+        """
+        pairs = [(item, text) for item in items for text in item.responses if text is not None]
+        rows = iter(self.open().read_unrouted([i.prompt for i, _ in pairs], [t for _, t in pairs]))
+        return [
+            _tokens_of([next(rows) for text in item.responses if text is not None])
+            for item in items
+        ]
+
+    @property
+    def routes(self) -> bool:
+        """Whether prompts are sent to domains, which may take one of the models."""
+        return self.pair.routing.is_on
+
     def rewards(
         self,
         items: Sequence[Item],
         *,
+        read: list[Row] | None = None,
         rank: int | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Rewards:
@@ -80,6 +114,7 @@ class Scorer:
 
         Args:
             items: The rows.
+            read: What :meth:`read` returned for them, if it was called.
             rank: Number of the process; it chooses the device.
             progress: See :meth:`drsow_plugin.DrSoW.score`.
 
@@ -87,19 +122,17 @@ class Scorer:
             For each row a reward for each response; ``None`` for a missing response. A row
             that could not be read has none.
         """
-        pairs = [(item, text) for item in items for text in item.responses if text is not None]
-        rewards = iter(
-            self.open(rank).score(
-                [item.prompt for item, _ in pairs],
-                [text for _, text in pairs],
-                domains=[item.domain for item, _ in pairs] if self.pair.routing.is_on else None,
-                on_error="null",
-                token_logprobs=self.token_logprobs,
-                progress=progress,
+        rewards: Iterator[Reward] = iter(())
+        if any(text is not None for item in items for text in item.responses):
+            rows = self.read(items, rank=rank) if read is None else read
+            rewards = iter(
+                self.open(rank).score_rows(
+                    rows,
+                    on_error="null",
+                    token_logprobs=self.token_logprobs,
+                    progress=progress,
+                )
             )
-            if pairs
-            else ()
-        )
         return [
             [None if text is None else next(rewards) for text in item.responses] for item in items
         ]
@@ -117,7 +150,9 @@ class Scorer:
         described = {
             "fingerprint": self.fingerprint,
             "token_logprobs": self.token_logprobs,
-            "batching": [self.pair.batch_tokens, self.pair.batch_size],  # decides the rounding
+            # These decide the rounding.
+            "batching": [self.pair.batch_tokens, self.pair.batch_size],
+            "compile": [self.pair.strong.compile, self.pair.weak.compile],
         }
         return text_sha256(json.dumps(described, sort_keys=True))
 
@@ -142,6 +177,16 @@ class Scorer:
         return _restore, (self.options(), self.token_logprobs, self.fingerprint)
 
 
+def _tokens_of(rows: Sequence[Row]) -> int:
+    scored = [row.pairs for row in rows if not any(pair.problem for pair in row.pairs.values())]
+    sides = ([pairs[side] for pairs in scored] for side in SIDES)
+    return sum(
+        max((len(pair.prompt_ids) for pair in pairs), default=0)
+        + sum(len(pair.response_ids) for pair in pairs)
+        for pairs in sides
+    )
+
+
 def _restore(options: Mapping[str, Any], token_logprobs: bool, fingerprint: str) -> Scorer:
     return Scorer(parse_pair(options), token_logprobs=token_logprobs, fingerprint=fingerprint)
 
@@ -152,6 +197,8 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
     Raises:
         EngineError: The process was forked from one that uses CUDA.
     """
+    if not pair.computes_here:
+        return pair
     check_not_forked()
     devices = device_names()
     if not devices:
@@ -165,7 +212,8 @@ def place(pair: PairConfig, rank: int) -> PairConfig:
 
 
 def _placed(model: ModelConfig, device: str) -> ModelConfig:
-    """Return a model with a device, unless it was given one, or is in memory."""
-    if model.device is None and model.device_map is None and not model.given.has_model:
+    """Return a model with a device, unless it was given one, or is in memory or on a server."""
+    is_placed = model.device is not None or model.device_map is not None
+    if not is_placed and model.computes_here and not model.given.has_model:
         return replace(model, device=device)
     return model

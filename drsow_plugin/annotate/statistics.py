@@ -69,6 +69,7 @@ class Statistics:
         quantiles = self.margin_quantiles
         margin = quantiles and "  ".join(f"{float(q):.0%}: {v:.2f}" for q, v in quantiles.items())
         correlation = self.length_correlation
+        among = "" if self.pairs is None else ", among the responses to one prompt"
         rows = [
             ("rows", f"{self.rows:,}, of which {self.scored or 0:,} have a reward"),
             ("pairs", None if self.pairs is None else f"{self.pairs:,}"),
@@ -80,7 +81,7 @@ class Statistics:
             ("margin", margin and f"{margin}  (nats)"),
             (
                 "reward and length",
-                None if correlation is None else f"correlation {correlation:+.2f}",
+                None if correlation is None else f"correlation {correlation:+.2f}{among}",
             ),
             ("router agrees", _percent(self.agreement, "with the domains that are named")),
         ]
@@ -102,5 +103,6 @@ def _percent(share: Proportion | None, of: str) -> str | None:
     if share is None:
         return None
     ties = f", {share.ties:,} ties" if share.ties else ""
-    spread = "" if share.stderr is None else f" +- {share.stderr:.1%}"
+    known = share.low is not None and share.high is not None
+    spread = f" (95% interval {share.low:.1%} to {share.high:.1%})" if known else ""
     return f"{share.value:.1%}{spread} {of} ({share.n:,}{ties})"

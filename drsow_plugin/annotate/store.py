@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from drsow_plugin.addresses import Address
 from drsow_plugin.annotate.items import Item, Rewards
-from drsow_plugin.cache import PAIR, reason, storage_errors, unfinished
-from drsow_plugin.errors import DataError, StorageError
+from drsow_plugin.errors import DataError
 from drsow_plugin.hashing import text_sha256
-from drsow_plugin.printable import json_line
 from drsow_plugin.records import BAD_ROW, NOT_FINITE, TOO_LONG, LogProb, Problem, Reward, Scoring
-from drsow_plugin.redaction import without_tokens
 from drsow_plugin.scoring.reward import reward as difference
+from drsow_plugin.table_store import TableStore, opened
 
 _TYPES: dict[str, pa.DataType] = {
     "reward": pa.float64(),
@@ -40,141 +34,86 @@ _TYPES: dict[str, pa.DataType] = {
     "domain_confidence": pa.float64(),
 }
 _TUPLES = ("notes", "strong_token_logprobs", "weak_token_logprobs")
-_SCHEMA = pa.schema(list(_TYPES.items()))
 _LASTING = (TOO_LONG, BAD_ROW, NOT_FINITE)  # another try may cure what else an engine says
-_DIGEST = b"drsow.sha256"
-_ADVICE = (
-    "Make room, or name another folder with DRSOW_CACHE or cache_dir. What is finished is kept."
-)
-_log = logging.getLogger(__name__)
 
 
-class RewardStore:
+class RewardStore(TableStore):
     """A folder with one file for each run of rows that was scored together.
 
-    A file is named by the hash of the rows' prompts and responses, and appears whole or not
-    at all, so that runs may be killed, repeated and share the folder. It holds a hash of what
-    is in it; one that does not fit is dropped, and its rows are scored again.
-
-    Attributes:
-        kept: How many such runs of rows were found there, or written.
+    A file is named by the hash of the rows' prompts and responses.
     """
 
+    schema = pa.schema(list(_TYPES.items()))
+
     def __init__(
-        self, folder: Path, scoring: Scoring, writing: Path | None, refused: str = ""
+        self,
+        folder: Path | Address,
+        scoring: Scoring,
+        writing: Path | Address | None,
+        refused: str = "",
     ) -> None:
         """Set out with a folder; :func:`open_store` is the way to one.
 
         Args:
             folder: The folder.
             scoring: The policies that the rewards are made by; they are checked by the reduction.
-            writing: A folder in it for files that are not whole yet, or ``None`` where
-                nothing can be written.
-            refused: Why not.
+            writing: See :class:`~drsow_plugin.table_store.TableStore`.
+            refused: Likewise.
         """
-        self.folder = folder
-        self.writing = writing
-        self.kept = 0
+        super().__init__(folder, writing, refused)
         self._scoring = scoring
-        self._refused = refused
 
-    def path(self, items: Sequence[Item]) -> Path:
+    def path(self, items: Sequence[Item]) -> Path | Address:
         """Return where the rewards of some rows are kept."""
-        key = text_sha256("\n".join(item.content() for item in items))
-        return self.folder / f"{key}.parquet"
+        return file_of(self.folder, items)
 
     def load(self, items: Sequence[Item]) -> Rewards | None:
         """Return the rewards of some rows, or ``None`` if they are not there, whole."""
-        path = self.path(items)
-        if not path.is_file():
-            return None
-        try:
-            flat = self._read(path)
-            if len(flat) != sum(text is not None for item in items for text in item.responses):
-                raise DataError(f"it holds {len(flat)} rewards")
-        except Exception as error:  # damaged bytes may make the reader raise anything
-            _log.warning("%s is damaged and scored again: %s", path, " ".join(str(error).split()))
-            with suppress(OSError):
-                path.unlink()
-            return None
-        self.kept += 1
-        rewards = iter(flat)
-        return [
-            [None if text is None else next(rewards) for text in item.responses] for item in items
-        ]
 
-    def describe(self, options: Mapping[str, Any]) -> None:
-        """Note, for ``drsow cache``, which pair these are the scores of."""
-        if self.writing is not None:
-            with suppress(OSError):  # where scores are missing too, it is told then
-                temporary = self.writing / PAIR
-                temporary.write_text(json_line(without_tokens(options)), encoding="utf-8")
-                temporary.replace(self.folder / PAIR)
+        def parse(rows: list[dict[str, Any]]) -> Rewards:
+            if len(rows) != sum(text is not None for item in items for text in item.responses):
+                raise DataError(f"it holds {len(rows)} rewards")
+            rewards = (_reward(row, self._scoring) for row in rows)
+            return [
+                [None if text is None else next(rewards) for text in item.responses]
+                for item in items
+            ]
 
-    def check_writable(self) -> None:
-        """Check, before rows are scored, that their rewards can be kept.
+        return self.load_table(self.path(items), parse)
 
-        Raises:
-            StorageError: They cannot.
-        """
-        if self.writing is None:
-            raise StorageError(
-                f"Scores cannot be kept in {self.folder}: {self._refused}. {_ADVICE}"
-            )
-
-    def save(self, items: Sequence[Item], rewards: Rewards) -> None:
+    def save(self, items: Sequence[Item], rewards: Rewards) -> bool:
         """Keep the rewards of some rows; not where memory ran out, which another time may not.
+
+        Returns:
+            Whether they are kept.
 
         Raises:
             StorageError: There is no room, or they cannot be written.
         """
         flat = [reward for row in rewards for reward in row if reward is not None]
         if any(problem.kind not in _LASTING for reward in flat for problem in reward.problems):
-            return
-        self.check_writable()
-        path = self.path(items)
-        table = pa.Table.from_pylist(
-            [{name: getattr(reward, name) for name in _TYPES} for reward in flat], _SCHEMA
-        )
-        table = table.replace_schema_metadata({_DIGEST: _digest(path, table.to_pylist())})
-        with storage_errors(f"Scores cannot be kept in {self.folder}", _ADVICE):
-            handle, temporary = tempfile.mkstemp(dir=self.writing)
-            with os.fdopen(handle, "wb") as file:
-                pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        self.kept += 1
+            return False
+        rows = [{name: getattr(reward, name) for name in _TYPES} for reward in flat]
+        self.save_table(self.path(items), rows)
+        return True
 
-    def _read(self, path: Path) -> list[Reward]:
-        table = pq.read_table(path, page_checksum_verification=True)
-        if not table.schema.equals(_SCHEMA):
-            raise DataError("its columns are others")
-        rows = table.to_pylist()
-        if (table.schema.metadata or {}).get(_DIGEST) != _digest(path, rows):
-            raise DataError("its hash is another")
-        return [_reward(row, self._scoring) for row in rows]
+
+def file_of(folder: Path | Address, items: Sequence[Item]) -> Path | Address:
+    """Return where in a folder the rewards of some rows are kept, if they are."""
+    key = text_sha256("\n".join(item.content() for item in items))
+    return folder / f"{key}.parquet"
 
 
 @contextmanager
-def open_store(folder: Path, scoring: Scoring) -> Iterator[RewardStore]:
+def open_store(folder: Path | Address, scoring: Scoring) -> Iterator[RewardStore]:
     """Open, or make, a folder of finished work; where nothing can be written it is only read.
 
     Args:
-        folder: The folder.
+        folder: The folder, or its address.
         scoring: The policies that the rewards are made by.
     """
-    with ExitStack() as stack:
-        try:
-            store = RewardStore(folder, scoring, stack.enter_context(unfinished(folder)))
-        except OSError as error:
-            store = RewardStore(folder, scoring, None, reason(error))
+    with opened(lambda at, writing, why: RewardStore(at, scoring, writing, why), folder) as store:
         yield store
-
-
-def _digest(path: Path, rows: list[dict[str, Any]]) -> bytes:
-    """Return the hash of some rewards and of what they are the rewards of."""
-    return text_sha256(json.dumps([path.stem, rows])).encode()
 
 
 def _reward(row: dict[str, Any], scoring: Scoring) -> Reward:

@@ -31,7 +31,7 @@ Ratings = list[float | None] | None
 
 
 class Summary:
-    """Counts rows as they come; holds one number a row, and a sample for the plot."""
+    """Counts rows as they come; holds a few numbers a row, and a sample for the plot."""
 
     def __init__(self, layout: Layout, config: LabelConfig) -> None:
         """Start at nothing.
@@ -56,23 +56,26 @@ class Summary:
         self._config = config
         self.failures: list[tuple[int, str]] = []  # the first few: number of the row, status
 
-    def add(self, data: Columns, labels: Columns) -> None:
+    def add(self, data: Columns, labels: Columns, prompts: Sequence[int] | None = None) -> None:
         """Count a batch.
 
         Args:
             data: The columns that were read.
             labels: The columns that were added.
+            prompts: A hash of the prompt of each row, by which intervals are drawn; without, each
+                row has a prompt of its own.
         """
         group = self._layout.group
         for row in range(len(labels[f"{self._prefix}status"])):
+            prompt = self.rows if prompts is None else prompts[row]
             values = {name: column[row] for name, column in labels.items()}
             ratings = None
             if self._layout.kind == "candidates":
                 names = self._layout.columns
                 ratings = read_ratings({name: data[name][row] for name in names}, self._layout)
-            self._add(values, ratings)
+            self._add(values, ratings, prompt)
             if self._layout.routed:
-                self._add_domain(values, data, row, ratings)
+                self._add_domain(values, ratings, prompt, self._named_domain(data, row))
             if group is not None:
                 name = str(data[group][row])
                 if name not in self._groups:
@@ -82,7 +85,7 @@ class Summary:
                             "for a summary of each. Name a column with fewer."
                         )
                     self._groups[name] = Summary(self._whole, self._config)
-                self._groups[name]._add(values, ratings)
+                self._groups[name]._add(values, ratings, prompt)
 
     def statistics(self) -> Statistics:
         """Return the statistics of the rows so far."""
@@ -103,25 +106,28 @@ class Summary:
             agreement=self._agreement.proportion() if routed else None,
         )
 
+    def _named_domain(self, data: Columns, row: int) -> Any:
+        """Return the domain that the data names for a row, if the router is compared with that."""
+        compared = self._layout.domain if self._layout.compared else None
+        return data[compared][row] if compared else None
+
     def _add_domain(
-        self, values: Mapping[str, Any], data: Columns, row: int, ratings: Ratings
+        self, values: Mapping[str, Any], ratings: Ratings, prompt: int, label: Any
     ) -> None:
         """Count a row for its domain, and compare that with what the data names."""
         domain = values[f"{self._prefix}domain"]
         name = NO_DOMAIN if domain is None else str(domain)
         if name not in self._domains:
             self._domains[name] = Summary(self._whole, self._config)
-        self._domains[name]._add(values, ratings)
-        compared = self._layout.domain if self._layout.compared else None
-        label = data[compared][row] if compared else None
+        self._domains[name]._add(values, ratings, prompt)
         failure = self._failure(values)
         if label and not (failure and failure.kind == BAD_ROW):
-            self._agreement.add(float(label == domain))
+            self._agreement.add(float(label == domain), prompt)
 
     def _failure(self, values: Mapping[str, Any]) -> Problem | None:
         return Status.parse(values[f"{self._prefix}status"]).failure
 
-    def _add(self, values: Mapping[str, Any], ratings: Ratings) -> None:
+    def _add(self, values: Mapping[str, Any], ratings: Ratings, prompt: int) -> None:
         self.rows += 1
         failure = self._failure(values)
         if failure is not None:
@@ -133,9 +139,9 @@ class Summary:
             self._scored += 1
             self._add_lengths(rewards, lengths)
         if self._layout.kind == "pairs" and values[f"{self._prefix}margin"] is not None:
-            self._add_pair(values, usable=failure is None)
+            self._add_pair(values, prompt, usable=failure is None)
         elif failure is None and self._layout.kind == "candidates":
-            self._add_selected(values, ratings)
+            self._add_selected(values, ratings, prompt)
 
     def _responses_of(self, values: Mapping[str, Any]) -> tuple[list[float], list[float]]:
         """Return the rewards of a row, and the lengths that go with them in tokens."""
@@ -166,24 +172,24 @@ class Summary:
                 self.points[0].append(length)
                 self.points[1].append(reward)
 
-    def _add_pair(self, values: Mapping[str, Any], *, usable: bool) -> None:
+    def _add_pair(self, values: Mapping[str, Any], prompt: int, *, usable: bool) -> None:
         """Count a scored pair; the labels are compared whether or not it is left out."""
         margin = values[f"{self._prefix}margin"]
         swapped = bool(values.get(f"{self._prefix}swapped"))
         sides = ("chosen", "rejected")
         longer = _compare(*(values[f"{self._prefix}{side}_strong_tokens"] for side in sides))
         if usable:
-            self._count_pair(margin, longer)
+            self._count_pair(margin, longer, prompt)
             self._swapped += swapped
-        self._accuracy.add(float(margin > 0 and not swapped), tie=margin == 0)
-        self._longer.add(1 - longer if swapped else longer)
+        self._accuracy.add(float(margin > 0 and not swapped), prompt, tie=margin == 0)
+        self._longer.add(1 - longer if swapped else longer, prompt)
 
-    def _add_selected(self, values: Mapping[str, Any], ratings: Ratings) -> None:
+    def _add_selected(self, values: Mapping[str, Any], ratings: Ratings, prompt: int) -> None:
         lengths = values[f"{self._prefix}strong_tokens"]
         chosen = values[f"{self._prefix}chosen_index"]
         rejected = values[f"{self._prefix}rejected_index"]
         longer = _compare(lengths[chosen], lengths[rejected])
-        self._count_pair(values[f"{self._prefix}margin"], longer)
+        self._count_pair(values[f"{self._prefix}margin"], longer, prompt)
         if ratings is None:
             return
         better = _compare(ratings[chosen], ratings[rejected])
@@ -192,13 +198,13 @@ class Summary:
         if better == 0.5:
             self._accuracy.leave_out_tie()  # the labels do not say
             return
-        self._accuracy.add(better)
-        self._longer.add(longer if better == 1 else 1 - longer)
+        self._accuracy.add(better, prompt)
+        self._longer.add(longer if better == 1 else 1 - longer, prompt)
 
-    def _count_pair(self, margin: float, longer: float) -> None:
+    def _count_pair(self, margin: float, longer: float, prompt: int) -> None:
         self._pairs += 1
         self.margins.append(margin)
-        self._chosen_longer.add(longer)
+        self._chosen_longer.add(longer, prompt)
 
 
 def nothing_labelled(summaries: Mapping[str, Summary]) -> str:

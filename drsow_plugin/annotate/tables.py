@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -13,6 +15,7 @@ import pyarrow.compute as pc
 from drsow_plugin.annotate.items import Item, read_rows
 from drsow_plugin.annotate.labeller import Labeller, Labels
 from drsow_plugin.annotate.layout import Layout
+from drsow_plugin.data.loading import check_split_name
 from drsow_plugin.errors import DataError
 
 _NOT_BATCHED = "An Annotator takes batches: call ds.map(annotate, batched=True)."
@@ -33,6 +36,42 @@ class Shard:
     table: pa.Table
     values: dict[str, list[Any]]
     items: list[Item]
+
+    def prompt_keys(self) -> list[int]:
+        """Return a hash of the prompt of each row; one that cannot be read has its own."""
+        return [item.prompt_key(number) for number, item in enumerate(self.items, self.first_row)]
+
+
+UnreadShard = Callable[[], Shard]
+"""Rows that are there, as Arrow rows or on disk, and what reads them."""
+
+
+def splits_of(data: Any) -> Mapping[str, Any]:
+    """Return the splits of a data set by name; one split has the name that it knows of itself.
+
+    Raises:
+        DataError: There is none.
+    """
+    if isinstance(data, Mapping):
+        if not data:
+            raise DataError("The data set has no split. Give at least one with rows.")
+        return data
+    name = re.match(r"[\w.]+", str(getattr(data, "split", None) or ""))  # train of train[:10]
+    return {name[0] if name else "train": data}
+
+
+def check_split(name: str, data: Any) -> None:
+    """Check that a split is one of ``datasets``, with a name that a file may have.
+
+    Raises:
+        DataError: It is not.
+    """
+    check_split_name(name)
+    if not isinstance(data, (datasets.Dataset, datasets.IterableDataset)):
+        raise DataError(
+            f"An Annotator runs over a Dataset, an IterableDataset or a DatasetDict, got "
+            f"{type(data).__name__}. For a list of rows: Dataset.from_list(rows)."
+        )
 
 
 def check_mapping(batch: object) -> None:
@@ -112,25 +151,30 @@ def _require_types(first: datasets.Dataset) -> None:
         )
 
 
-def shards_of(tables: Iterator[datasets.Dataset], layout: Layout) -> Iterator[Shard]:
-    """Yield runs of rows with what is read of them.
+def shards_of(
+    tables: Iterator[datasets.Dataset], layout: Layout, first_row: int = 0
+) -> Iterator[UnreadShard]:
+    """Yield runs of rows, given the number of the first."""
+    for part in tables:
+        yield partial(read_shard, part, layout, first_row)
+        first_row += len(part)
+
+
+def read_shard(part: datasets.Dataset, layout: Layout, first_row: int = 0) -> Shard:
+    """Return rows with what is read of them.
 
     Raises:
         DataError: A text is not valid UTF-8.
     """
-    first_row = 0
-    for part in tables:
-        try:
-            values = with_class_names(part.select_columns(layout.columns)[:], part.features)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
-                f"{error}. Fix or remove it."
-            ) from error
-        yield Shard(
-            first_row, part.with_format("arrow")[:], values, read_rows(values, layout, first_row)
-        )
-        first_row += len(part)
+    try:
+        values = with_class_names(part.select_columns(layout.columns)[:], part.features)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"rows {first_row} to {first_row + len(part) - 1}: a text is not valid UTF-8: "
+            f"{error}. Fix or remove it."
+        ) from error
+    items = read_rows(values, layout, first_row)
+    return Shard(first_row, part.with_format("arrow")[:], values, items)
 
 
 def labelled_table(

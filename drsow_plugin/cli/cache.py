@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ class _Entry:
 @click.option("--cache-dir", help="The folder. [DRSOW_CACHE or ~/.cache/drsow]")
 @click.pass_context
 def cache(context: click.Context, cache_dir: str | None) -> None:
-    """Show what is kept: scores by pair, labelled rows, converted models.
+    """Show what is kept: scores, log-probs, responses, labelled rows and converted models.
 
     All of it is safe to delete; 'drsow cache clean' removes it.
     """
@@ -72,8 +73,8 @@ def clean(root: Path, older_than: float, yes: bool) -> None:
 
     With --older-than only pairs, rows and models of which nothing was written for so many days.
     """
-    until = time.time() - older_than * _DAY_S
-    entries = [entry for entry in _entries(root) if entry.written <= until]
+    now = time.time()
+    entries = [e for e in _entries(root) if now - min(now, e.written) >= older_than * _DAY_S]
     free = [entry for entry in entries if not entry.in_use]
     what = f"{sum(len(e.files) for e in free):,} files, {_size(sum(e.size for e in free))}"
     if free and not yes:
@@ -84,7 +85,8 @@ def clean(root: Path, older_than: float, yes: bool) -> None:
     with storage_errors(f"{root} cannot be cleaned", "Finished work in it is whole still."):
         for entry in free:
             _remove(entry)
-        for folder in (root, *root.glob("scores/*"), root / "labelled", root / "converted"):
+        kept = [folder for kind in _KINDS for folder in root.glob(f"{kind}/*")]
+        for folder in (root, *kept, root / "labelled", root / "converted"):
             remove_abandoned(folder)
     left = len(entries) - len(free)
     click.echo(f"Removed {what}." + (f" In use, and left: {left}." if left else ""))
@@ -92,10 +94,11 @@ def clean(root: Path, older_than: float, yes: bool) -> None:
 
 def _entries(root: Path) -> Iterator[_Entry]:
     """Yield what is there; what a link leads to is none of it."""
-    for folder in sorted((root / "scores").glob("*")):
-        files = [*folder.glob("*.parquet")]
-        if files and not folder.is_symlink():
-            yield _Entry(f"scores of {_pair(folder)}", files, is_in_use(folder))
+    for kind, (what, named) in _KINDS.items():
+        for folder in sorted((root / kind).glob("*")):
+            files = [*folder.glob("*.parquet")]
+            if files and not folder.is_symlink():
+                yield _Entry(f"{what} of {named(folder)}", files, is_in_use(folder))
     for file in sorted((root / "labelled").glob("*.arrow")):
         yield _Entry("labelled rows", [file], is_held(file))
     for folder in sorted((root / "converted").glob("*")):
@@ -109,10 +112,30 @@ def _pair(folder: Path) -> str:
     """Return the pair and its options, as the run that scored says them."""
     try:
         options = json.loads((folder / PAIR).read_text(encoding="utf-8"))
-        pair = f"{options.pop('strong')} over {options.pop('weak')}"
-        return printable(", ".join([pair, *(f"{n}={v}" for n, v in options.items())]))
+        options.pop("shard_rows", None)
+        return _with_options(f"{options.pop('strong')} over {options.pop('weak')}", options)
     except (OSError, ValueError, AttributeError, KeyError):
         return f"a pair that is not named, {folder.name}"
+
+
+def _model(folder: Path, key: str = "source") -> str:
+    """Return the model and its options, as the run that used it says them."""
+    try:
+        options = json.loads((folder / PAIR).read_text(encoding="utf-8"))
+        return _with_options(str(options.pop(key)), options)
+    except (OSError, ValueError, AttributeError, KeyError):
+        return f"a model that is not named, {folder.name}"
+
+
+_KINDS: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "scores": ("scores", _pair),
+    "logprobs": ("log-probs", _model),
+    "responses": ("responses", partial(_model, key="policy")),
+}
+
+
+def _with_options(name: str, options: Mapping[str, object]) -> str:
+    return printable(", ".join([name, *(f"{n}={v}" for n, v in options.items())]))
 
 
 def _remove(entry: _Entry) -> None:

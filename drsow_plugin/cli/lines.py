@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from drsow_plugin.data.broken import open_text, suffix_of
 from drsow_plugin.errors import DataError, DrSoWError
 from drsow_plugin.printable import finite
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +33,30 @@ def data_options(command: F) -> F:
     ):
         command = click.option(option, help=text)(command)
     return command
+
+
+def load_rows(names: Sequence[str], options: Mapping[str, Any], limit: int | None) -> Dataset:
+    """Load a data set of one split.
+
+    Args:
+        names: What :func:`~drsow_plugin.data.loading.load_data` takes.
+        options: Of these, those of ``DATA`` count.
+        limit: Rows that are read, from the first; ``None`` for all.
+
+    Raises:
+        DataError: It cannot be read, or has several splits.
+    """
+    from datasets import DatasetDict
+
+    from drsow_plugin.data.loading import first_rows, load_data
+
+    source = {name.removeprefix("data_"): options.get(name) for name in DATA}
+    data = first_rows(load_data(names, **source), limit)
+    if isinstance(data, DatasetDict):
+        raise DataError(
+            f"The data has the splits {', '.join(data)}. Name the one to read with --data-split."
+        )
+    return data
 
 
 def read_lines(name: str, options: Mapping[str, Any]) -> Iterator[bytes]:

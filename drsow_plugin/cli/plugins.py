@@ -76,6 +76,9 @@ def domains(plugin: str | None, as_json: bool) -> None:
         _echo(f"    applied unless domain_parts= asks otherwise: {applies}")
         if domain.instruction:
             _echo(click.wrap_text(f"instruction: {domain.instruction}", 96, "    ", "      "))
+        if domain.weak_instruction is not None:
+            told = f"the weak model's instead: {domain.weak_instruction or 'none'}"
+            _echo(click.wrap_text(told, 96, "    ", "      "))
         _echo(f"    examples: {len(domain.examples)}, of which a prompt gets {used} (see --json)")
 
 

@@ -29,6 +29,7 @@ class ModelOptions(TypedDict, total=False):
     device: str | None
     device_map: str | Mapping[str, Any] | None
     attn_implementation: str | None
+    compile: Literal["auto", "on", "off"]
     quantization: str | Mapping[str, Any] | None
     adapter: str | None
     adapter_revision: str | None
@@ -37,6 +38,12 @@ class ModelOptions(TypedDict, total=False):
     template_date: str | datetime.date | None
     tokenizer: str | PreTrainedTokenizerBase | None
     trust_remote_code: bool
+    allow_pickle: bool
+    server: str | list[str] | None
+    server_model: str | None
+    server_key: str | None
+    server_timeout: float
+    server_wait: float
 
 
 class PairOptions(ModelOptions, total=False):
@@ -58,6 +65,7 @@ class PairOptions(ModelOptions, total=False):
     strong_device: str | None
     strong_device_map: str | Mapping[str, Any] | None
     strong_attn_implementation: str | None
+    strong_compile: Literal["auto", "on", "off"]
     strong_quantization: str | Mapping[str, Any] | None
     strong_adapter: str | None
     strong_adapter_revision: str | None
@@ -66,11 +74,18 @@ class PairOptions(ModelOptions, total=False):
     strong_template_date: str | datetime.date | None
     strong_tokenizer: str | PreTrainedTokenizerBase | None
     strong_trust_remote_code: bool
+    strong_allow_pickle: bool
+    strong_server: str | list[str] | None
+    strong_server_model: str | None
+    strong_server_key: str | None
+    strong_server_timeout: float
+    strong_server_wait: float
     weak_revision: str | None
     weak_dtype: object
     weak_device: str | None
     weak_device_map: str | Mapping[str, Any] | None
     weak_attn_implementation: str | None
+    weak_compile: Literal["auto", "on", "off"]
     weak_quantization: str | Mapping[str, Any] | None
     weak_adapter: str | None
     weak_adapter_revision: str | None
@@ -79,11 +94,18 @@ class PairOptions(ModelOptions, total=False):
     weak_template_date: str | datetime.date | None
     weak_tokenizer: str | PreTrainedTokenizerBase | None
     weak_trust_remote_code: bool
+    weak_allow_pickle: bool
+    weak_server: str | list[str] | None
+    weak_server_model: str | None
+    weak_server_key: str | None
+    weak_server_timeout: float
+    weak_server_wait: float
     router_revision: str | None
     router_dtype: object
     router_device: str | None
     router_device_map: str | Mapping[str, Any] | None
     router_attn_implementation: str | None
+    router_compile: Literal["auto", "on", "off"]
     router_quantization: str | Mapping[str, Any] | None
     router_adapter: str | None
     router_adapter_revision: str | None
@@ -92,6 +114,30 @@ class PairOptions(ModelOptions, total=False):
     router_template_date: str | datetime.date | None
     router_tokenizer: str | PreTrainedTokenizerBase | None
     router_trust_remote_code: bool
+    router_allow_pickle: bool
+    router_server: str | list[str] | None
+    router_server_model: str | None
+    router_server_key: str | None
+    router_server_timeout: float
+    router_server_wait: float
+
+
+class StudyOptions(ModelOptions, total=False):
+    """The options of :class:`~drsow_plugin.Study`, but for the models."""
+
+    scores: str | None
+    memory: int | str | None
+    max_cost: float | None
+    resamples: int
+    folds: int
+    min_common: float
+    seed: int
+    prompt_column: str | None
+    chosen_column: str | None
+    rejected_column: str | None
+    label_column: str | None
+    group_column: str | None
+    reduction: Literal["sum", "mean"]
 
 
 class AnnotatorOptions(PairOptions, total=False):
@@ -111,6 +157,8 @@ class AnnotatorOptions(PairOptions, total=False):
     seed: int
     relabel: Literal["keep", "swap"]
     messages: bool | None
+    margin_temperature: float | None
+    length_slope: float | None
     token_logprobs: bool
     on_error: Literal["raise", "null"]
     prefix: str

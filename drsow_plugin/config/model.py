@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from drsow_plugin.config.in_memory import (
     Given,
     checked_model,
     checked_tokenizer,
+    is_engine,
     is_object,
     name_of,
 )
@@ -22,8 +23,10 @@ from drsow_plugin.config.parse import (
     parse_dtype,
     parse_path,
     parse_quantization,
+    parse_seconds,
     parse_template_args,
     parse_text,
+    parse_urls,
 )
 from drsow_plugin.errors import ConfigError
 from drsow_plugin.option import Values, documented, option
@@ -68,6 +71,12 @@ class ModelConfig:
         "As in transformers, such as `sdpa` or `flash_attention_2`.",
         "Rows are then scored one by one with it, and share no prefixes.",
     )
+    compile: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Whether decoder layers are compiled by `torch.compile`: `on`, `off` or `auto`.",
+        "`auto` is on a GPU, once a model has read so much that compiling pays. Log-probs then "
+        "differ by rounding. Layers with an adapter, hooks or quantized weights never are.",
+    )
     quantization: str | None = option(
         None,
         "A transformers quantization config, such as "
@@ -82,8 +91,11 @@ class ModelConfig:
     adapter_revision: str | None = option(None, "Branch, tag or commit of the adapter.")
     template: str = option(
         "tokenizer",
-        "`tokenizer` (its own chat template), `none` (no chat template) or a Jinja file.",
-        values=Values(parse_text, "`tokenizer`, `none` or a file", "str | None"),
+        "`tokenizer` (its own chat template), `none` (no chat template), `rendered` (prompts are "
+        "rendered already) or a Jinja file.",
+        "Rendered prompts and their responses are read as they stand: `control_tokens=parse` and "
+        "`end_of_turn=false` go with that.",
+        values=Values(parse_text, "`tokenizer`, `none`, `rendered` or a file", "str | None"),
     )
     template_args: str | None = option(
         None,
@@ -103,6 +115,41 @@ class ModelConfig:
         values=Values(parse_path, "Hub id or folder", "str | PreTrainedTokenizerBase"),
     )
     trust_remote_code: bool = option(False, "Whether code from the model's repository may run.")
+    allow_pickle: bool = option(
+        False,
+        "Whether weights may be read from pickles, such as `pytorch_model.bin`, which may hold "
+        "code.",
+        "Safetensors and GGUF files hold numbers only.",
+    )
+    server: tuple[str, ...] = option(
+        (),
+        "URL of a server that computes the log-probs, such as `http://127.0.0.1:8000/v1`; "
+        "`url+url` for several that serve the same.",
+        "Tokenizer, template and length limit are still those of the model that is named; no "
+        "weights are loaded here. See [serving.md](serving.md).",
+        values=Values(parse_urls, "a URL, or `url+url`", "str | list[str]"),
+    )
+    server_model: str | None = option(
+        None,
+        "What the server calls the model.",
+        unset="what it serves under the model's own name",
+    )
+    server_key: str | None = option(
+        None,
+        "Where the server's key is: name of an environment variable, or a file.",
+        "The key itself is never an option.",
+        values=Values(parse_path, "variable or file", "str"),
+    )
+    server_timeout: float = option(
+        300.0,
+        "Seconds for the answer to one request.",
+        values=Values(parse_seconds, "seconds", "float"),
+    )
+    server_wait: float = option(
+        600.0,
+        "Seconds that a server is waited for that stops answering in the middle of the work.",
+        values=Values(parse_seconds, "seconds", "float"),
+    )
     given: Given = field(default_factory=Given, repr=False)
 
     def weights_only(self) -> ModelConfig:
@@ -110,10 +157,23 @@ class ModelConfig:
         other = {name: SIDE_OPTIONS[name].default for name in (*OF_TEXTS, *_OF_ADAPTER)}
         return replace(self, given=self.given.model_only(), **other)
 
+    @property
+    def computes_here(self) -> bool:
+        """Whether weights are loaded in this process, so that torch and a device are needed."""
+        return not self.server and self.given.engine is None
+
+
+RENDERED = "rendered"
+"""The template of prompts that a template has rendered already."""
 
 SIDE_OPTIONS = options_of(ModelConfig)
 OF_TEXTS = ("template", "template_args", "template_date", "tokenizer")
 _OF_ADAPTER = ("adapter", "adapter_revision")
+_OF_WEIGHTS = (
+    *("dtype", "device", "device_map", "attn_implementation", "compile", "quantization"),
+    *("allow_pickle", *_OF_ADAPTER),
+)
+_OF_SERVERS = ("server_model", "server_key", "server_timeout", "server_wait")
 
 
 def parse_model(
@@ -145,6 +205,7 @@ def parse_model(
             f"No {side} model was given. Set {side}=… to a Hub id, a local folder, a .gguf "
             "file or 'demo'."
         )
+    _check_server(side, named, own)
     given = parse_options(ModelConfig, named, prefix=f"{side}_")
     if "device_map" in given and "device" not in own:
         given.pop("device", None)  # a device for both sides gives way to a device map
@@ -159,12 +220,43 @@ def parse_model(
     return ModelConfig(source=str(source), given=objects, **given)
 
 
+def _check_server(side: str, named: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Check that options of a server are for one, and others for weights; a device may be idle."""
+    if not named.get("server"):
+        for name in _OF_SERVERS:
+            if own.get(name) is not None:
+                raise ConfigError(f"{side}_{name} has no effect without {side}_server=….")
+            named.pop(name, None)  # it is for the other side
+        return
+    if "device" not in own:
+        named.pop("device", None)  # for both sides: lm-eval always gives one
+    idle = [name for name in _OF_WEIGHTS if name in named]
+    if idle:
+        raise ConfigError(
+            f"{side}_server: it computes with its own weights, so {', '.join(idle)} "
+            "has no effect. Leave it out, or give it for the other model alone."
+        )
+
+
+def check_servers(options: Mapping[str, Any], models: Iterable[ModelConfig]) -> None:
+    """Check that options of servers, which were given for all models, are for one that has one.
+
+    Raises:
+        ConfigError: No model has a server.
+    """
+    if not any(model.server for model in models):
+        for name in _OF_SERVERS:
+            if options.get(name) is not None:
+                raise ConfigError(f"{name} has no effect without server=….")
+
+
 def _taken_out(side: str, source: object, named: dict[str, Any]) -> Given:
     """Return the objects among a model's source and options, where names then stand for them."""
     objects = Given()
     if is_object(source):
         asked = "router_model" if side == "router" else side
-        objects = checked_model(asked, side, source, named, OF_TEXTS)
+        allowed = OF_TEXTS if is_engine(source) else (*OF_TEXTS, "compile")
+        objects = checked_model(asked, side, source, named, allowed)
     if is_object(value := named.get("tokenizer")):
         objects = replace(objects, tokenizer=checked_tokenizer(f"{side}_tokenizer", value))
         named["tokenizer"] = name_of(value)

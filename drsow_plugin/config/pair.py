@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from drsow_plugin.config.model import SIDE_OPTIONS, ModelConfig, parse_model
+from drsow_plugin.config.model import (
+    RENDERED,
+    SIDE_OPTIONS,
+    ModelConfig,
+    check_servers,
+    parse_model,
+)
 from drsow_plugin.config.options import given_options, options_of, parse_options
 from drsow_plugin.config.parse import parse_text
 from drsow_plugin.config.routing import RoutingConfig, parse_routing, routing_options
@@ -45,6 +51,12 @@ class PairConfig:
     )
     batch_size: int | None = option(None, "Maximum of rows in a batch.", unset="no limit")
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether weights of any model are loaded in this process."""
+        models = (self.strong, self.weak, self.routing.router_model)
+        return any(model.computes_here for model in models if isinstance(model, ModelConfig))
 
 
 PREFIXES = ("", "strong_", "weak_", "router_")
@@ -86,7 +98,10 @@ def parse_single(
     batches = parse_options(PairConfig, options)
     batching = Batching(batches.get("batch_tokens"), batches.get("batch_size"))
     scoring = Scoring(**parse_options(Scoring, options))
-    return parse_model("model", source, options), scoring, batching
+    model = parse_model("model", source, options)
+    check_rendered(model, scoring)
+    check_servers(options, [model])
+    return model, scoring, batching
 
 
 def parse_pair(options: Mapping[str, Any]) -> PairConfig:
@@ -112,13 +127,35 @@ def parse_pair(options: Mapping[str, Any]) -> PairConfig:
         routing=parse_routing(options),
         **parse_options(PairConfig, shared),
     )
-    if config.strong == config.weak:
+    for model in (config.strong, config.weak):
+        check_rendered(model, config.scoring)
+        if model.template == RENDERED and config.routing.is_on:
+            raise ConfigError(
+                "template=rendered has no place for what a domain adds to a prompt. Leave out "
+                "router=… and domains=…, or give prompts as messages."
+            )
+    check_servers(options, [config.strong, config.weak])
+    if config.strong == config.weak and not config.routing.is_on:
         raise ConfigError(
             f"strong and weak are the same model in every option ({config.strong.source!r}), "
             "so every reward would be 0. Give another weak model, or set it apart, for "
-            "example by weak_template=none, weak_revision=… or strong_adapter=…."
+            "example by weak_template=none, weak_revision=…, strong_adapter=… or a domain with a "
+            "weak_instruction."
         )
     return config
+
+
+def check_rendered(model: ModelConfig, scoring: Scoring) -> None:
+    """Check that the policies go with a model that reads rendered prompts.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    if model.template == RENDERED and (scoring.control_tokens != "parse" or scoring.end_of_turn):
+        raise ConfigError(
+            "template=rendered reads prompts and responses as they stand, control tokens and ends "
+            "of turns included. Set control_tokens=parse and end_of_turn=false beside it."
+        )
 
 
 def as_options(config: PairConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from drsow_plugin.errors import ConfigError, unknown_name
 
@@ -48,14 +49,44 @@ def parse_positive(name: str, value: object) -> int | None:
     return int(text)
 
 
+def parse_whole(name: str, value: object) -> int:
+    """Return an option that is a whole number of at least 0."""
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ConfigError(f"{name} is a whole number, at least 0, got {value!r}.")
+    return int(str(value))
+
+
+def parse_number(name: str, value: object) -> float:
+    """Return an option that is a finite number, of any sign."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"{name} is a number, got {value!r:.80}.")
+    return number
+
+
 def parse_nats(name: str, value: object) -> float:
     """Return an option that is a finite number of nats, at least 0."""
     return _number(name, value, sys.float_info.max, "a number of nats, at least 0")
 
 
+def parse_temperature(name: str, value: object) -> float:
+    """Return an option that is a finite number of nats, more than 0."""
+    return _positive(name, value, "a number of nats, more than 0")
+
+
 def parse_probability(name: str, value: object) -> float:
     """Return an option that is a number from 0 to 1."""
     return _number(name, value, 1.0, "a number from 0 to 1")
+
+
+def _positive(name: str, value: object, what: str) -> float:
+    number = _number(name, value, sys.float_info.max, what)
+    if not number:
+        raise ConfigError(f"{name} is {what}, got {value!r}.")
+    return number
 
 
 def _number(name: str, value: object, maximum: float, what: str) -> float:
@@ -91,6 +122,47 @@ def parse_names(name: str, value: object) -> tuple[str, ...]:
     if not names or not all(names) or len(set(names)) < len(names):
         raise ConfigError(f"{name}: a name is missing or given twice in {value!r:.80}.")
     return names
+
+
+def parse_urls(name: str, value: object) -> tuple[str, ...]:
+    """Return addresses of servers, given as a list or as one text with plus signs between them.
+
+    An address without a path gets ``/v1``, where OpenAI's interface is on every server.
+    """
+    listed = re.split(r"[+|,](?=https?://)", value) if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)) or not listed:
+        raise ConfigError(f"{name} is the URL of a server, such as {_URL}, or a list of them.")
+    urls = tuple(_url(name, url) for url in listed)
+    if len(set(urls)) < len(urls):
+        raise ConfigError(f"{name}: a URL is given twice in {' + '.join(urls)}.")
+    return urls
+
+
+_URL = "http://127.0.0.1:8000/v1"
+
+
+def _url(name: str, value: object) -> str:
+    try:
+        parts = urlsplit(str(value).strip())
+        port = parts.port  # which raises where it is no number
+    except ValueError:
+        raise ConfigError(f"{name} is the URL of a server, such as {_URL}.") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"{name}: a URL with a password in it would be written down with the results. Give "
+            "the URL without, and the server's key with …server_key=."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ConfigError(f"{name} is the URL of a server, such as {_URL}, got {value!r:.80}.")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{name}: a URL without ? and #, such as {_URL}, got {value!r:.80}.")
+    path = parts.path.rstrip("/") or "/v1"
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+def parse_seconds(name: str, value: object) -> float:
+    """Return an option that is a number of seconds, more than 0."""
+    return _positive(name, value, "a number of seconds, more than 0")
 
 
 def parse_dtype(name: str, value: object) -> str:

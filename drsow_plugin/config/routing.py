@@ -21,7 +21,7 @@ COLUMN = "column"
 KNOWN = "domain"
 """Where it goes by, unless ``domain_column`` says otherwise."""
 
-SHARED = ("dtype", "device", "device_map", "attn_implementation")
+SHARED = ("dtype", "device", "device_map", "attn_implementation", "compile")
 
 
 @documented
@@ -142,7 +142,8 @@ def _router_model(options: Mapping[str, Any]) -> str | ModelConfig:
     if not is_named and not is_model(source):
         raise ConfigError(f"router_model is strong, weak or a model, got {source!r:.80}.")
     if source not in SIDES:
-        return parse_model("router", source, options, SHARED if is_named else ())
+        is_here = is_named and not options.get("router_server")
+        return parse_model("router", source, options, SHARED if is_here else ())
     for name in _OF_THE_MODEL:
         if options.get(name) is not None:
             raise ConfigError(

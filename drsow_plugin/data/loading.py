@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import glob
 import os
 import re
@@ -17,9 +18,10 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError
 
+from drsow_plugin.cache import reason
 from drsow_plugin.data.broken import first_fault, first_line, is_blank, suffix_of
 from drsow_plugin.data.cells import column_names, parse_cells
-from drsow_plugin.errors import DataError, HubError
+from drsow_plugin.errors import DataError, HubError, StorageError
 from drsow_plugin.hub import require_data
 
 Data: TypeAlias = datasets.Dataset | datasets.DatasetDict
@@ -33,6 +35,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """By a file's ending: the reader of ``datasets``, and its options."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
 
 
@@ -43,13 +46,14 @@ def load_data(names: Sequence[str], **options: Any) -> Data:
         names: One Hub id, saved data set or folder, or files of one format (parquet, jsonl,
             json, csv, tsv, also with ``.gz``). A name is that of one file, whatever signs are
             in it: never a pattern.
-        **options: ``split``, ``name`` and ``revision`` of a Hub data set.
+        **options: ``split``, ``name``, ``data_dir`` and ``revision`` of a Hub data set.
 
     Returns:
         A data set; all of its splits where there are several and none was named.
 
     Raises:
         DataError: It cannot be read, or is empty, or an option says nothing about it.
+        StorageError: There is no room for what is read.
         HubError: The Hub does not have it or cannot be reached.
     """
     options = {key: value for key, value in options.items() if value is not None}
@@ -163,9 +167,24 @@ def _faults_named(files: Sequence[Path], label: str) -> Iterator[None]:
     try:
         yield
     except (DatasetGenerationError, ValueError, OSError, EOFError, zlib.error) as error:
+        if full := _without_room(error):
+            raise StorageError(
+                f"{label} cannot be read: {reason(full)}. It is read by way of "
+                f"{datasets.config.HF_DATASETS_CACHE} and the folder for temporary files: make "
+                "room, or name others with HF_DATASETS_CACHE and TMPDIR."
+            ) from error
         fault = first_fault(files, _load_one)
         cause = first_line(error.__cause__ or error)
         raise DataError(fault or f"{label} cannot be read: {cause}") from error
+
+
+def _without_room(error: BaseException | None) -> OSError | None:
+    """Return what says, of an exception or what it came of, that a disk takes nothing more."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -195,7 +214,9 @@ def _files_in(path: Path) -> list[Path]:
 def _load_files(paths: Sequence[Path], options: Mapping[str, Any]) -> datasets.Dataset:
     label = ", ".join(map(str, paths))
     if options:
-        names = " and ".join(f"data_{name}={value}" for name, value in options.items())
+        names = " and ".join(
+            f"data_{name.removeprefix('data_')}={value}" for name, value in options.items()
+        )
         raise DataError(
             f"{label} is a file, where {names} says nothing. Leave it out, or give a folder or a "
             "Hub id."

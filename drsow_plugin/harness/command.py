@@ -107,7 +107,7 @@ def _check(arguments: Namespace) -> None:
     metadata = getattr(arguments, "metadata", None)
     if isinstance(tasks, list) and isinstance(metadata, dict):
         _check_metadata([name for task in tasks for name in task.split(",")], metadata)
-    if getattr(arguments, "model", None) == "drsow":
+    if getattr(arguments, "model", None) in ("drsow", "reward"):
         for option in ("output_path", "use_cache"):
             _check_writable(option, getattr(arguments, option, None))
 

@@ -1,4 +1,4 @@
-"""What a preference pair counts, as metrics and aggregations that lm-eval knows by name."""
+"""What a preference document counts, as metrics and aggregations that lm-eval knows by name."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ from typing import Any, TypeVar
 import lm_eval.api.metrics  # noqa: F401  (registers the aggregations that are named here)
 from lm_eval.api.registry import register_aggregation, register_metric
 
+from drsow_plugin.harness.documents import best_of, lead, responses_of, share_on_top
+
 T = TypeVar("T")
 Metrics = dict[str, Any]
 
 
 def preference_metrics(doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Metrics:
-    """Return what one pair counts; usable as ``process_results`` of any task file.
+    """Return what one document counts; usable as ``process_results`` of any task file.
 
     Args:
-        doc: The row, with ``chosen`` and ``rejected``.
-        results: ``(reward, _)`` of the chosen and of the rejected response; NaN where a
-            response has no reward.
+        doc: A pair, with ``chosen`` and ``rejected``, or candidates; see
+            :mod:`~drsow_plugin.harness.documents`.
+        results: ``(reward, _)`` of each response; NaN where it has no reward.
 
     Returns:
-        ``acc``: 1 where the margin is positive, else 0, so a tie or a missing reward is a
-        loss, as in RewardBench; ``acc_tie_half``: the same with 0.5 for a tie or a missing
-        reward; ``acc_longer``: the length-only baseline, 1 where the chosen response has
-        more characters, 0.5 where both have the same; ``margin`` in nats; ``ties`` and
-        ``overflow``: 1 where the margin is 0, or missing.
+        ``acc``: 1 where a best response has a higher reward than all others, else 0, so a tie
+        or a missing reward is a loss, as in RewardBench; ``acc_tie_half``: the same with 0.5
+        for a tie or a missing reward (of candidates: what drawing one of those that tie gets,
+        or one of all); ``acc_longer``: the length-only baseline, what picking the longest
+        response gets, 0.5 where both have the same length; ``margin``: the reward of chosen
+        minus that of rejected, of candidates the highest one of the best minus the highest one
+        of the others, in nats; ``ties`` and ``overflow``: 1 where the margin is 0, or missing.
     """
-    difference = results[0][0] - results[1][0]
-    missing = math.isnan(difference)
+    rewards, best = [reward for reward, _ in results], best_of(doc)
+    margin = lead(rewards, best)
+    missing = math.isnan(margin)
     return {
-        "acc": float(difference > 0),
-        "acc_tie_half": 0.5 if missing else _win(difference),
-        "acc_longer": _win(len(doc["chosen"]) - len(doc["rejected"])),
-        "margin": difference,
-        "ties": int(difference == 0),
+        "acc": float(margin > 0),
+        "acc_tie_half": len(best) / len(rewards) if missing else share_on_top(rewards, best),
+        "acc_longer": share_on_top(lengths_of(doc), best),
+        "margin": margin,
+        "ties": int(margin == 0),
         "overflow": int(missing),
     }
 
 
-def _win(difference: float) -> float:
-    return 0.5 if difference == 0 else float(difference > 0)
+def lengths_of(doc: Mapping[str, Any]) -> list[float]:
+    """Return the number of characters of each response, the rewards of the length baseline."""
+    return [float(len(response)) for response in responses_of(doc)]
 
 
 @register_aggregation("drsow_mean_margin")

@@ -100,10 +100,10 @@ def row_limit(batch_size: int | str | None, max_batch_size: int | None) -> int |
     return int(text)
 
 
-def only_scores(requests: Sequence[Instance], wanted: str) -> str:
+def only_scores(requests: Sequence[Instance], wanted: str, kind: str) -> str:
     """Return the message for a task that asks for what a reward model does not do."""
     task = requests[0].task_name if requests else "the task"
     return (
-        f"{task!r} asks for {wanted}, and a Dr.SoW reward model only scores a response to a "
+        f"{task!r} asks for {wanted}, and a {kind} only scores a response to a "
         "prompt. Use a multiple-choice or a preference task."
     )

@@ -1,4 +1,4 @@
-"""Preference tasks for lm-eval, which ask which of two responses the model prefers.
+"""Preference tasks for lm-eval, which ask which of two or more responses the model prefers.
 
 Any model of lm-eval that gives log-likelihoods can run them: for ``--model drsow`` what is
 compared is the reward, for ``--model hf`` the model's own likelihood of the response.
@@ -7,7 +7,7 @@ compared is the reward, for ``--model hf`` the model's own likelihood of the res
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -15,7 +15,9 @@ from lm_eval.api.metrics import mean, mean_stderr
 from lm_eval.api.task import ConfigurableTask
 
 from drsow_plugin.harness.context import ChatContext, PreferenceInstance, context_text
-from drsow_plugin.harness.metrics import mean_margin, preference_metrics
+from drsow_plugin.harness.documents import Document, best_of, responses_of
+from drsow_plugin.harness.intervals import SHARES, interval_name, prompt_key, share_ends
+from drsow_plugin.harness.metrics import Metrics, mean_margin, preference_metrics
 from drsow_plugin.hashing import text_sha256
 from drsow_plugin.prompts import Messages, as_messages, is_prefill, join_system
 
@@ -38,25 +40,29 @@ PREFERENCE_METRICS = [
 
 
 class PreferenceTask(ConfigurableTask):
-    """Pairs of a chosen and a rejected response to one prompt."""
+    """Two or more responses to one prompt, of which some are better."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         """Complete a task file, which names the task and its data.
 
         Args:
-            config: The task file; ``custom_dataset`` gives rows of ``prompt`` (messages),
-                ``chosen`` and ``rejected`` (texts) as the split ``test``.
+            config: The task file; ``custom_dataset`` gives rows of ``prompt`` (messages) and
+                responses, as :mod:`~drsow_plugin.harness.documents` has them, as the split
+                ``test``.
         """
         config = dict(config)
         config.pop("class", None)
+        metrics = config.pop("metric_list", PREFERENCE_METRICS)
+        self._shares = [entry["metric"] for entry in metrics if entry["metric"] in SHARES]
+        shares = [metric(interval_name(name), share_ends) for name in self._shares]
         super().__init__(
             config={
                 "test_split": "test",
                 "output_type": "loglikelihood",
                 "doc_to_text": lambda doc: context_text(doc["prompt"]),
-                "doc_to_target": lambda doc: doc["chosen"],
+                "doc_to_target": lambda doc: responses_of(doc)[best_of(doc)[0]],
                 "process_results": preference_metrics,
-                "metric_list": PREFERENCE_METRICS,
+                "metric_list": [*metrics, *shares],
                 "num_fewshot": 0,
                 **config,
             }
@@ -68,6 +74,18 @@ class PreferenceTask(ConfigurableTask):
         self.dataset = self.config.custom_dataset(**{**metadata, **(dataset_kwargs or {})})
         rows = "\n".join(json.dumps(row) for row in self.dataset["test"])
         self.config.metadata = {**metadata, "data_sha256": text_sha256(rows)}
+
+    def process_results(self, doc: Document, results: Sequence[tuple[float, bool]]) -> Metrics:
+        """Return what one document counts, for each metric and for the intervals of shares."""
+        metrics = self.count(doc, results)
+        key = prompt_key(doc)
+        shares = [name for name in self._shares if name in metrics]
+        return {**metrics, **{interval_name(n): (key, metrics[n]) for n in shares}}
+
+    def count(self, doc: Document, results: Sequence[tuple[float, bool]]) -> Metrics:
+        """Return what one document counts for each metric; the task file may name the function."""
+        metrics: Metrics = super().process_results(doc, results)
+        return metrics
 
     def fewshot_context(
         self,
@@ -101,7 +119,7 @@ class PreferenceTask(ConfigurableTask):
         return metrics, number
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """Return the two requests of a pair, the chosen response first."""
+        """Return a request for each response, of a pair the chosen one first."""
         kwargs.pop("apply_chat_template", None)
         kwargs.pop("chat_template", None)
         if "metadata" not in kwargs:  # lm-eval after 0.4.13 gives doc_id alone
@@ -110,9 +128,9 @@ class PreferenceTask(ConfigurableTask):
             PreferenceInstance(
                 request_type="loglikelihood",
                 doc=doc,
-                arguments=(ctx, doc[name]),
+                arguments=(ctx, response),
                 idx=index,
                 **kwargs,
             )
-            for index, name in enumerate(("chosen", "rejected"))
+            for index, response in enumerate(responses_of(doc))
         ]

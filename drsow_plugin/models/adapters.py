@@ -14,6 +14,7 @@ import torch
 from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.errors import ConfigError, MissingExtraError
 from drsow_plugin.hub import require_hub_id
+from drsow_plugin.models.pickles import check_adapter
 from drsow_plugin.models.sources import download, translated_errors
 
 _VIRTUAL_TOKENS = {"PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"}
@@ -67,6 +68,7 @@ def _check_adapter(side: str, config: ModelConfig, file: Path) -> None:
             "time it is loaded (init_lora_weights='pissa_niter_…'). Convert it to a plain LoRA "
             "(path_initial_model_for_weight_conversion= of PEFT's save_pretrained)."
         )
+    check_adapter(side, config, file)
     if importlib.util.find_spec("peft") is None:
         raise MissingExtraError(f"{side}_adapter", "peft")
 

@@ -265,6 +265,10 @@ class Contents:
             {"revision": self._commit} if self._model is None else {"sha256": self._model.sha256()}
         )
 
+    def is_known_as(self, other: Contents) -> bool | None:
+        """Tell whether both are one model, where servers say so; ``None`` if that is not known."""
+        return None
+
     def check(self) -> None:
         """Check that no file was changed; see :meth:`Files.check`.
 

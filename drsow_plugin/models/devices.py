@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 from drsow_plugin.errors import EngineError
 
 
 def device_names() -> list[str]:
-    """Return the accelerators that torch sees, such as ``cuda:0``."""
-    import torch
-
+    """Return the accelerators that torch sees, such as ``cuda:0``; none where there is no torch."""
+    try:
+        import torch
+    except ImportError:
+        return []
     if not torch.accelerator.is_available():
         return []
     kind = torch.accelerator.current_accelerator()
@@ -45,6 +48,23 @@ def check_not_forked() -> None:
             "CUDA cannot be used in a forked process. Before ds.map(…, num_proc=…) call "
             'multiprocess.set_start_method("spawn"), under if __name__ == "__main__".'
         )
+
+
+def process_group() -> Any:
+    """Join the group of processes of a launch; return accelerate's ``PartialState`` of it.
+
+    A group that was not there before is destroyed as this process ends: gloo's threads, which let
+    go of the last tensors, would else reach for an interpreter that is gone.
+    """
+    from accelerate import PartialState
+    from torch import distributed
+    from torch.distributed.nn import functional  # noqa: F401  (later, its defaults keep the group)
+
+    is_new = not distributed.is_initialized()
+    state = PartialState(cpu=not has_cuda())
+    if is_new:
+        atexit.register(state.destroy_process_group)
+    return state
 
 
 def use_threads(count: int) -> None:

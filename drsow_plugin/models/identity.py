@@ -16,6 +16,9 @@ from drsow_plugin.records import Scoring
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_OF_THE_RUN = ("device", "allow_pickle", "server_key", "server_timeout", "server_wait")
+"""The options of a model that say nothing about its log-probs."""
+
 
 @dataclass(frozen=True)
 class ModelIdentity:
@@ -29,7 +32,7 @@ class ModelIdentity:
         source: Where it was found.
         contents: What is in its files, hashed when that is first asked for.
         architecture: The class that transformers has for it, or the kind of engine.
-        dtype: Dtype of the weights; empty where an engine was given.
+        dtype: Dtype of the weights; empty where an engine was given, or a server does not tell.
         vocab_size: Number of token ids.
         max_length: Maximum of tokens of prompt and response; ``None`` for any.
         template: Source of the chat template; ``None`` without one.
@@ -61,6 +64,9 @@ class ModelIdentity:
 
     def is_same_as(self, other: ModelIdentity) -> bool:
         """Tell whether both give the same log-probs by construction, wherever they compute them."""
+        known = self.contents.is_known_as(other.contents)
+        if known is not None:
+            return known and self._text == other._text
         return self._logprobs == other._logprobs
 
     def tokenizes_like(self, other: ModelIdentity) -> bool:
@@ -110,7 +116,10 @@ class ModelIdentity:
         described |= self._content()
         if self.config.quantization is not None:
             described["quantization"] = json.loads(self.config.quantization)
-        del described["device"]
+        for name in _OF_THE_RUN:
+            del described[name]
+        if self.config.computes_here:  # what another engine does is not known
+            described["arithmetic"] = {"tf32": False, "reduced_precision_reduction": False}
         return described
 
     def fingerprint(self) -> str:
@@ -125,7 +134,7 @@ class ModelIdentity:
             "attn_implementation": self.config.attn_implementation,
             "adapter_repository": self.config.adapter if self.contents.adapter_commit else None,
         }
-        if self.source.gguf_file:
+        if self.source.gguf_file and "sha256" in content:
             content["sha256"] = list(content["sha256"].values())
         return text_sha256(json.dumps(content, sort_keys=True))
 
@@ -153,7 +162,8 @@ def weights_key(config: ModelConfig, source: Source) -> ModelConfig:
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the SHA-256 of what a tokenizer does, as far as it can be written down."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        return text_sha256(backend.to_str())
+    rules = tokenizer.get_vocab() if backend is None else backend.to_str()
+    # What templates are told, such as the end of a turn; a backend does not know it by name.
+    named = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     specials = [str(token) for token in tokenizer.all_special_tokens]
-    return text_sha256(json.dumps([tokenizer.get_vocab(), specials], sort_keys=True))
+    return text_sha256(json.dumps([rules, named, specials], sort_keys=True))

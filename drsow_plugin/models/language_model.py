@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if sys.version_info >= (3, 11):
@@ -26,41 +25,15 @@ from drsow_plugin.errors import ConfigError, DataError, DrSoWError
 from drsow_plugin.models.identity import ModelIdentity, tokenizer_sha256
 from drsow_plugin.models.opening import open_engine, read_model
 from drsow_plugin.models.pool import ModelPool
+from drsow_plugin.models.row import ModelRow
 from drsow_plugin.models.sources import read_template
-from drsow_plugin.prompts import as_messages, check_lists, check_text
-from drsow_plugin.records import Batching, LogProb, Message, Problem, Prompt, Scoring, TokenPair
+from drsow_plugin.prompts import check_lists
+from drsow_plugin.records import Batching, LogProb, Problem, Prompt, Scoring, TokenPair
 from drsow_plugin.tokens.overflow import fitted
 from drsow_plugin.tokens.renderer import Renderer
 
 if TYPE_CHECKING:
     from drsow_plugin.config.in_memory import ModelObject
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """A prompt and a response to it, for one model.
-
-    Attributes:
-        messages: The prompt, as :func:`~drsow_plugin.prompts.as_messages` returns it.
-        response: Scored as given.
-        where: What the row is called in an error, such as ``row 3``.
-    """
-
-    messages: list[Message]
-    response: str
-    where: str
-
-    @classmethod
-    def read(cls, prompt: Prompt, response: str, where: str) -> ModelRow:
-        """Return a row, with its prompt as messages.
-
-        Raises:
-            DataError: The prompt or the response is not what it should be.
-        """
-        if not isinstance(response, str):
-            raise DataError(f"{where}: a response is a string, got {type(response).__name__}.")
-        check_text(response, f"{where}, response")
-        return cls(as_messages(prompt, where), response, where)
 
 
 class LanguageModel:
@@ -281,6 +254,11 @@ class LanguageModel:
     def device(self) -> str:
         """Where the log-probs are computed: a device, a device map, or the kind of engine."""
         return self.engine.device if isinstance(self.engine, LazyEngine) else self.config.source
+
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes that its weights take in memory; ``None`` where that is not known."""
+        return getattr(self.engine, "weight_bytes", None)
 
     def check_files(self) -> None:
         """Check that the files of model and adapter are those that were there at first.

@@ -86,7 +86,8 @@ class ModelPool:
                 key = self._own.get(side, key)
                 if key not in self.weights:
                     self._make_room(side, *room)
-                with told(f"loading the {side} model and trying how its rows are best scored"):
+                model = "model" if side == "model" else f"{side} model"
+                with told(f"loading the {model} and trying how its rows are best scored"):
                     try:
                         opened = _attempt(open_engine, self.weights.get(key))
                     except DrSoWError:
@@ -96,7 +97,7 @@ class ModelPool:
                         opened = _attempt(open_engine, None)
                 if opened is None:
                     raise EngineError(
-                        f"Out of memory while loading the {side} model on {room[0]}. Use a "
+                        f"Out of memory while loading the {model} on {room[0]}. Use a "
                         "smaller dtype, quantization=…, or spread it with device_map=auto."
                     )
                 weights, engine = opened

@@ -68,7 +68,16 @@ class PooledEngine:
         if not self._pool.was_loaded(self._name):
             _ = self.loaded
 
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes that the weights take; ``None`` where that cannot be told."""
+        given = self._config.given.model
+        if given is None:
+            return self._weight_bytes()
+        return sum(p.numel() * p.element_size() for p in given.parameters())
+
     def _weight_bytes(self) -> int | None:
+        """Return the bytes that loading the weights takes."""
         config = self._config
         if config.given.model is not None:
             return 0

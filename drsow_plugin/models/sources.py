@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.config.in_memory import check_not_in_memory
-from drsow_plugin.config.model import ModelConfig
+from drsow_plugin.config.model import RENDERED, ModelConfig
 from drsow_plugin.errors import ConfigError, DrSoWError, HubError
 from drsow_plugin.hub import require_hub_id
 
@@ -25,6 +25,7 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "tekken.json",
 )
+_AS_IT_STANDS = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 _OFFLINE = (
     "not a folder here, not in the local Hub cache, and the Hub could not be reached. Check the "
     "network, or download the model elsewhere and give its folder."
@@ -154,12 +155,15 @@ def read_template(side: str, config: ModelConfig, tokenizer: PreTrainedTokenizer
     """
     if config.template == "none":
         return None
+    if config.template == RENDERED:
+        return _AS_IT_STANDS
     if config.template != "tokenizer":
         path = Path(config.template).expanduser()
         if not path.is_file():
             raise ConfigError(
                 f"{side}_template={config.template!r}: no such file. Valid: 'tokenizer' (the "
-                "tokenizer's own), 'none' (no chat template), or the path of a Jinja file."
+                "tokenizer's own), 'none' (no chat template), 'rendered', or the path of a Jinja "
+                "file."
             )
         try:
             return path.read_text(encoding="utf-8")

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from drsow_plugin.config.model import ModelConfig
-from drsow_plugin.engines.local.configuration import return_logits_only
+from drsow_plugin.engines.local.compiled import CompiledLayers
+from drsow_plugin.engines.local.configuration import set_for_scoring
 from drsow_plugin.engines.local.network import Network
 from drsow_plugin.engines.local.probe import Sharing, find_sharing
 from drsow_plugin.errors import ConfigError, EngineError
 from drsow_plugin.models.adapters import checksums, put_on, tensors_of, tried
 from drsow_plugin.models.converted import loads_fast
+from drsow_plugin.models.loading import load_causal_lm
+from drsow_plugin.models.pickles import check_weights
 from drsow_plugin.models.sources import Source, translated_errors
 
 logger = logging.getLogger(__name__)
@@ -87,6 +90,7 @@ class Weights:
         self._label = f"{side}={config.source!r}"
         # What is asked for attends, row by row.
         self._may_share = config.attn_implementation is None
+        self._compile = config.compile
         self._adapted: Any = None
         self._ready: dict[str | None, tuple[Network, Sharing | None]] = {}
         self._lock = threading.RLock()  # an adapter is on or off for all that use the weights
@@ -122,10 +126,17 @@ class Weights:
                         sharing = find_sharing(network) if self._may_share else None
                         if sharing is None:  # nothing is known of its masks
                             network.check_long_sequences()
+                        self._compile_layers(network, sharing)
                     except ConfigError as error:
                         raise ConfigError(f"{label}: {error}") from error
                 self._ready[adapter] = (network, sharing)
             return self._ready[adapter]
+
+    def _compile_layers(self, network: Network, sharing: Sharing | None) -> None:
+        if sharing is not None:
+            network.compiled = CompiledLayers(network, self._compile)
+        elif self._compile == "on":
+            logger.warning("%s: compile=on has no effect: rows are scored one by one.", self._label)
 
     def add_adapter(self, side: str, config: ModelConfig) -> None:
         """Put a side's PEFT adapter on top, under the side's name; it is off until used.
@@ -191,7 +202,7 @@ def _evaluating(model: Any) -> Iterator[None]:
     for module in training:
         module.training = False
     configs = [getattr(module, "config", None) for module in model.modules()]
-    changed = [(config, return_logits_only(config)) for config in configs]
+    changed = [(config, set_for_scoring(config)) for config in configs]
     try:
         with torch.inference_mode(False), torch.no_grad():
             yield
@@ -203,12 +214,19 @@ def _evaluating(model: Any) -> Iterator[None]:
                 setattr(config, name, value)
 
 
-def _load(side: str, config: ModelConfig, source: Source) -> Any:
-    from transformers import AutoModelForCausalLM
+def loading_arguments(side: str, config: ModelConfig, source: Source) -> dict[str, Any]:
+    """Return what ``from_pretrained`` of any kind of model takes, as the options ask for it.
 
+    Raises:
+        ConfigError: The device does not exist, the quantization is none, or the weights are in
+            pickles.
+    """
     device = resolve_device(side, config)
+    check_weights(side, config, source)
     source = loads_fast(side, config, source, "model")
     arguments = source.arguments(config) | {"dtype": resolve_dtype(config, device)}
+    if not config.allow_pickle:
+        arguments["use_safetensors"] = True
     if config.attn_implementation is not None:
         arguments["attn_implementation"] = config.attn_implementation
     if config.quantization is not None:
@@ -217,21 +235,28 @@ def _load(side: str, config: ModelConfig, source: Source) -> Any:
         arguments["device_map"] = _device_map(config.device_map)
     elif config.quantization is not None or device.type != "cpu":
         arguments["device_map"] = {"": str(device)}
+    return arguments
+
+
+def set_for_dtype(model: Any, dtype: object) -> None:
+    """Put a loaded model into evaluation, with kernels that know its dtype."""
+    model.train(False)
+    if dtype == "float64" and hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # the faster ones know no float64
+
+
+def _load(side: str, config: ModelConfig, source: Source) -> Any:
+    arguments = loading_arguments(side, config, source)
+    source = loads_fast(side, config, source, "model")
     with translated_errors(f"{side}={config.source!r}", config.revision):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.name, output_loading_info=True, **arguments
-        )
-    model, report = loaded
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+        model, missing = load_causal_lm(source.name, **arguments)
+    if missing:
         raise ConfigError(
             f"{side}={config.source!r}: the checkpoint lacks {len(missing)} weights of a "
-            f"{type(model).__name__}, such as {missing[0]}, so it is no whole causal "
+            f"{type(model).__name__}, such as {min(missing)}, so it is no whole causal "
             "language model. A trained reward model or classifier cannot be a side."
         )
-    model.train(False)
-    if arguments["dtype"] == "float64" and hasattr(model, "set_experts_implementation"):
-        model.set_experts_implementation("eager")  # the faster ones know no float64
+    set_for_dtype(model, arguments["dtype"])
     return model
 
 

@@ -48,6 +48,7 @@ class Published:
         rows: Number of rows of each split.
         columns: Names of the columns.
         pictures: Names of the plots in ``FOLDER``.
+        has_page: Whether there is a page, ``report.html`` in ``FOLDER``.
         revision: Branch that the rows are on, if not the main one.
     """
 
@@ -55,6 +56,7 @@ class Published:
     rows: Mapping[str, int]
     columns: Sequence[str]
     pictures: Sequence[str]
+    has_page: bool = False
     revision: str | None = None
 
 
@@ -194,9 +196,11 @@ def _number(value: float | None) -> str | None:
 
 
 def percent(share: Proportion | None) -> str | None:
-    """Return a share in percent with its standard error."""
+    """Return a share in percent with its interval, or else with its standard error."""
     if share is None:
         return None
+    if share.low is not None and share.high is not None:
+        return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"
     spread = "" if share.stderr is None else f" ± {100 * share.stderr:.1f}"
     return f"{100 * share.value:.1f}{spread} %"
 

@@ -83,6 +83,11 @@ def publish(
             "The card says how the rows were labelled: give report=annotate.report after "
             "annotate.run(…), or report=annotate.report_on(rows) after rows.map(annotate, …)."
         )
+    if report.shard is not None:
+        raise ConfigError(
+            f"This is shard {report.shard.get('shard')} of a data set. Merge all of them first, "
+            "with 'drsow merge' or annotate.merge(…), and publish what comes of it."
+        )
     _check_name(repo_id)
     rows = _count(data)
     token = options.get("token")
@@ -119,16 +124,18 @@ def _card(
     secret: str | None,
 ) -> _Card:
     """Return the card of checked data; without anything that looks like a token or a local path."""
+    from drsow_plugin.annotate.place import DRAWN, PAGE
     from drsow_plugin.annotate.report import Report
 
     values = without_local_paths(without_tokens(report.values, secret))
-    report = replace(Report.from_values(values), draw=report.draw)
+    report = replace(Report.from_values(values), draw=report.draw, page=report.page)
     splits = data if isinstance(data, Mapping) else {"": data}
     published = card.Published(
         repo_id=repo_id,
         rows=_count(data),
         columns=next(iter(splits.values())).column_names,
-        pictures=sorted(report.pictures),
+        pictures=[name for name in DRAWN if name in report.page] or sorted(report.pictures),
+        has_page=PAGE in report.page,
         revision=options.get("revision"),
     )
     return _Card(

@@ -13,9 +13,10 @@ from typing import Any, get_args
 from drsow_plugin.config.parse import parse_positive
 from drsow_plugin.errors import ConfigError, DataError, unknown_name
 from drsow_plugin.prompts import check_text, join_system
-from drsow_plugin.records import DomainParts, DomainSide, Message
+from drsow_plugin.records import SIDES, DomainParts, DomainSide, Message, SideName
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_ANY: list[Message] = [{"role": "user", "content": "any"}]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Domain:
         shots: How many of the examples a prompt gets, chosen by its content; ``None`` is all.
         parts: What is applied unless ``domain_parts=`` says otherwise.
         side: The models it is applied to unless ``domain_side=`` says otherwise.
+        weak_instruction: The system prompt of the weak model instead of ``instruction``, so that
+            the two stand in contrast; may be empty. ``None`` is the same as the strong model's.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Domain:
     shots: int | None = None
     parts: DomainParts = "both"
     side: DomainSide = "both"
+    weak_instruction: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -59,6 +63,8 @@ class Domain:
         for field in ("description", "instruction"):
             if not isinstance(getattr(self, field), str):
                 raise ConfigError(f"{where}: {field} is a text.")
+        if not isinstance(self.weak_instruction, str | None):
+            raise ConfigError(f"{where}: weak_instruction is a text, or None.")
         if not self.description.strip():
             raise ConfigError(f"{where} needs a description, for routers and people.")
         for field, valid in (("parts", get_args(DomainParts)), ("side", get_args(DomainSide))):
@@ -74,18 +80,39 @@ class Domain:
     def _check_unicode(self, where: str) -> None:
         contents = [message["content"] for example in self.examples for message in example]
         try:
-            for text in (self.description, self.instruction, *self.prompts, *contents):
+            told = (self.instruction, self.weak_instruction or "")
+            for text in (self.description, *told, *self.prompts, *contents):
                 check_text(text, where)
         except DataError as error:
             raise ConfigError(str(error)) from error
 
     def describe(self) -> dict[str, Any]:
-        """Return the domain as plain values."""
-        return {
+        """Return the domain as plain values; without ``weak_instruction`` where there is none."""
+        described = {
             **asdict(self),
             "prompts": list(self.prompts),
             "examples": [[dict(message) for message in example] for example in self.examples],
         }
+        if self.weak_instruction is None:
+            del described["weak_instruction"]
+        return described
+
+    def tells_apart(self, parts: DomainParts | None, side: DomainSide | None) -> bool:
+        """Whether the two models are told different things before the same prompt.
+
+        Args:
+            parts: What is applied of it; ``None`` is the domain's own default.
+            side: The models that it is applied to; ``None`` is the domain's own default.
+        """
+        read = [
+            condition(_ANY, self, parts=parts, model=model) if self.is_for(model, side) else _ANY
+            for model in SIDES
+        ]
+        return read[0] != read[1]
+
+    def is_for(self, model: SideName, side: DomainSide | None) -> bool:
+        """Whether a model is told of it; see :meth:`tells_apart`."""
+        return model == "strong" or (side or self.side) == "both"
 
 
 def _example(example: object, where: str) -> tuple[Message, ...]:
@@ -109,6 +136,7 @@ def condition(
     *,
     parts: DomainParts | None = None,
     shots: int | None = None,
+    model: SideName = "strong",
 ) -> list[Message]:
     """Return a conversation with a domain's instruction and examples before it.
 
@@ -122,6 +150,7 @@ def condition(
         shots: Maximum number of examples; ``None`` is the domain's own number. Where a domain has
             more, the prompt's content decides which are taken: always the same for the same
             prompt. They keep their order.
+        model: Who is to read it.
     """
     parts = parts or domain.parts
     examples: list[Message] = []
@@ -129,7 +158,8 @@ def condition(
         for example in _chosen(messages, domain, shots or domain.shots):
             examples.extend(example)
     if parts in ("instruction", "both"):
-        messages = join_system(messages, domain.instruction)
+        own = domain.weak_instruction if model == "weak" else None
+        messages = join_system(messages, domain.instruction if own is None else own)
     start = 1 if messages and messages[0]["role"] == "system" else 0
     return [*messages[:start], *examples, *messages[start:]]
 

@@ -65,6 +65,12 @@ class Routing:
         """Whether routes depend on what the data names, not on the prompts alone."""
         return self._router is not None and bool(self._router.value.uses_known)
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether some domain that is applied tells the two models different things."""
+        asked = (self.config.domain_parts, self.config.domain_side)
+        return any(self.domains[name].tells_apart(*asked) for name in self._applied)
+
     def problem_with(self, known: str | None) -> str | None:
         """Return why the router cannot use a domain label in the data, or ``None`` if it can."""
         if not isinstance(known, str | None):
@@ -136,10 +142,10 @@ class Routing:
         if route.domain is None or route.domain not in self._applied:
             return list(messages)
         domain = self.domains[route.domain]
-        if side == "weak" and (self.config.domain_side or domain.side) == "strong":
+        if not domain.is_for(side, self.config.domain_side):
             return list(messages)
         parts, shots = self.config.domain_parts, self.config.domain_shots
-        return condition(messages, domain, parts=parts, shots=shots)
+        return condition(messages, domain, parts=parts, shots=shots, model=side)
 
     def describe(self) -> dict[str, Any]:
         """Return the router, the domains and where they came from, as plain values."""

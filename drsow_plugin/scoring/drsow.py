@@ -39,7 +39,8 @@ from drsow_plugin.records import (
 from drsow_plugin.routing.opening import open_routing
 from drsow_plugin.scoring.pair import Pair
 from drsow_plugin.scoring.reward import close_calls, refined
-from drsow_plugin.scoring.rows import Reader
+from drsow_plugin.scoring.reward_function import RewardFunction
+from drsow_plugin.scoring.rows import Reader, Row
 
 if TYPE_CHECKING:
     from drsow_plugin.config.in_memory import ModelObject
@@ -98,7 +99,10 @@ class DrSoW:
             sides = {"strong": config.strong, "weak": config.weak}
             batching = Batching(config.batch_tokens, config.batch_size)
             self._routing = open_routing(config.routing, sides, pool, batching)
-        self._reader = Reader(self._pair.models, self._routing)
+        self._pair.check_sides(self._routing)
+        self._reader = Reader(
+            self._pair.models, self._routing, is_one_model=self._pair.is_one_model
+        )
         self._exact = self._pair.in_float32(pool) if config.scoring.refine else None
 
     def __repr__(self) -> str:
@@ -146,7 +150,38 @@ class DrSoW:
         """
         if on_error not in get_args(OnError):
             raise ConfigError(unknown_name("value of on_error", on_error, get_args(OnError)))
-        rows = self._reader.read(prompts, responses, domains, on_error)
+        rows = self.read(prompts, responses, domains=domains, on_error=on_error)
+        return self.score_rows(
+            rows, on_error=on_error, token_logprobs=token_logprobs, progress=progress
+        )
+
+    def read(
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[str],
+        *,
+        domains: Sequence[str | None] | None = None,
+        on_error: OnError = "raise",
+    ) -> list[Row]:
+        """Return rows as both models read them, for :meth:`score_rows`; see :meth:`score`.
+
+        The length of a row is its tokens, of both sides and prompts included.
+        """
+        return self._reader.read(prompts, responses, domains, on_error)
+
+    def read_unrouted(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Row]:
+        """Return rows as both models read them without a domain; none of them asks a model."""
+        return self._reader.read_unrouted(prompts, responses)
+
+    def score_rows(
+        self,
+        rows: Sequence[Row],
+        *,
+        on_error: OnError = "raise",
+        token_logprobs: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> list[Reward]:
+        """Score rows that :meth:`read` returned; see :meth:`score`."""
         usable = [index for index, row in enumerate(rows) if row.is_usable]
         options = {"token_logprobs": token_logprobs, "strict": on_error == "raise"}
         with token_progress(progress, sum(len(rows[index]) for index in usable)) as advance:
@@ -158,6 +193,19 @@ class DrSoW:
                 rewards[index] = refined(rewards[index], again[index])
         self.check_files()
         return rewards
+
+    def as_reward_function(self, name: str = "drsow_reward") -> RewardFunction:
+        """Return the pair as a reward function for TRL's trainers.
+
+        Args:
+            name: What the trainer logs it by.
+        """
+        return RewardFunction(self._score_quietly, name)
+
+    def _score_quietly(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Reward]:
+        return self.score(
+            prompts, responses, on_error="null", progress=lambda _tokens, _total: None
+        )
 
     def check_files(self) -> None:
         """Check that the models' files are those that were there when the pair was opened.
@@ -213,7 +261,7 @@ class DrSoW:
             "scoring_version": SCORING_VERSION,
             "versions": {
                 "python": platform.python_version(),
-                "torch": torch_version(),
+                "torch": torch_version() if self.config.computes_here else None,
                 **{name: metadata.version(name) for name in VERSIONED},
             },
         }

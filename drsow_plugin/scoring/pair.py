@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from drsow_plugin.config.model import ModelConfig
 from drsow_plugin.config.pair import PairConfig
+from drsow_plugin.engines.local.tree import shared_trees
 from drsow_plugin.errors import ConfigError, EngineError, NonFiniteError
 from drsow_plugin.models.language_model import LanguageModel
 from drsow_plugin.models.pool import ModelPool
 from drsow_plugin.records import NOT_FINITE, SIDES, Batching, LogProb, Problem, Reward, SideName
 from drsow_plugin.scoring.reward import to_reward
 from drsow_plugin.scoring.rows import Row
+
+if TYPE_CHECKING:
+    from drsow_plugin.routing.routing import Routing
 
 _EXACT = ("float32", "float64")
 
@@ -35,15 +41,29 @@ class Pair:
         """Open both models; weights that both use will be loaded once.
 
         Raises:
-            ConfigError: One is wrong, or both turn out to be the same.
+            ConfigError: One is wrong.
         """
-        models = {side: _open(side, getattr(config, side), config, pool) for side in SIDES}
-        if models["strong"].identity.is_same_as(models["weak"].identity):
+        return cls(config, {s: _open(s, getattr(config, s), config, pool) for s in SIDES})
+
+    @cached_property
+    def is_one_model(self) -> bool:
+        """Whether both are the same model with the same options."""
+        return self.models["strong"].identity.is_same_as(self.models["weak"].identity)
+
+    def check_sides(self, routing: Routing | None) -> None:
+        """Check that something tells the sides apart: the models, or what domains tell them.
+
+        Raises:
+            ConfigError: Nothing does.
+        """
+        if self.is_one_model and not (routing and routing.tells_apart):
+            advice = "Give another weak model"
+            if routing:
+                advice += ", or a domain that tells it something else: with a weak_instruction"
             raise ConfigError(
-                f"strong={config.strong.source!r} and weak={config.weak.source!r} are the same "
-                "model with the same options, so every reward would be 0. Give another weak model."
+                f"strong={self.config.strong.source!r} and weak={self.config.weak.source!r} are "
+                f"the same model with the same options, so every reward would be 0. {advice}."
             )
-        return cls(config, models)
 
     def in_float32(self, pool: ModelPool) -> Pair:
         """Return the pair in float32, to score again what is too close to call.
@@ -69,6 +89,11 @@ class Pair:
             if config.given.engine is not None:
                 raise ConfigError(
                     f"{refine} scores in float32, and {side} is an engine, which computes as it "
+                    "does. Leave refine out."
+                )
+            if config.server:
+                raise ConfigError(
+                    f"{refine} scores in float32, and {side} is on a server, which computes as it "
                     "does. Leave refine out."
                 )
             if config.given.model is not None and side in inexact:
@@ -108,17 +133,18 @@ class Pair:
                 model.load()
         scored: dict[SideName, dict[int, LogProb]] = {}
         # A model that is in memory goes first: the other may have to take its place.
-        for side in sorted(SIDES, key=lambda side: not self.models[side].is_loaded):
-            scored[side] = found = {}
-            pairs = [rows[index].pairs[side] for index in indices]
-            if not pairs:
-                continue
-            with closing(self.models[side].iter_logprobs(pairs)) as logprobs:
-                for number, logprob in logprobs:
-                    if strict and logprob.problem is not None:
-                        raise self._error(logprob.problem, indices[number], side)
-                    found[indices[number]] = logprob
-                    advance(len(pairs[number]))
+        with shared_trees():  # where both read rows alike
+            for side in sorted(SIDES, key=lambda side: not self.models[side].is_loaded):
+                scored[side] = found = {}
+                pairs = [rows[index].pairs[side] for index in indices]
+                if not pairs:
+                    continue
+                with closing(self.models[side].iter_logprobs(pairs)) as logprobs:
+                    for number, logprob in logprobs:
+                        if strict and logprob.problem is not None:
+                            raise self._error(logprob.problem, indices[number], side)
+                        found[indices[number]] = logprob
+                        advance(len(pairs[number]))
         strong, weak = scored["strong"], scored["weak"]
         return [
             to_reward(
@@ -131,8 +157,9 @@ class Pair:
     def _error(self, problem: Problem, index: int, side: SideName) -> EngineError:
         if problem.kind != NOT_FINITE:
             return EngineError(f"row {index}: {replace(problem, model=side)}")
-        advice = "Its engine gave it."
-        if self.models[side].config.given.engine is None:
+        config = self.models[side].config
+        advice = "Its server gave it." if config.server else "Its engine gave it."
+        if config.computes_here:
             advice = (
                 f"The weights or the dtype overflow; try {side}_dtype=float32, and check the "
                 "checkpoint."

@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from drsow_plugin.records import BAD_ROW, LogProb, Problem, Reduction, Reward, Scoring
 from drsow_plugin.scoring.rows import Row
 
@@ -32,6 +35,26 @@ def reward(strong: LogProb, weak: LogProb, reduction: Reduction = "sum") -> floa
     if reduction == "mean":
         return strong.total / strong.num_tokens - weak.total / weak.num_tokens
     return strong.total - weak.total
+
+
+def probability(margin: ArrayLike, temperature: ArrayLike) -> np.ndarray:
+    """Return how likely the first of two responses is the better one, by their rewards.
+
+        1 / (1 + exp(-margin / temperature))
+
+    Source: Bradley and Terry, Rank Analysis of Incomplete Block Designs, Biometrika 39, 1952.
+
+    Args:
+        margin: Reward of the first minus reward of the second, of any shape.
+        temperature: In the unit of the margin, more than 0; ``inf`` gives 1/2.
+
+    Returns:
+        Of the same shape; 1/2 for a tie.
+    """
+    from scipy.special import expit
+
+    found: np.ndarray = expit(np.asarray(margin, dtype=float) / np.asarray(temperature))
+    return found
 
 
 def to_reward(

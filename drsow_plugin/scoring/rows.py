@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from drsow_plugin.config.routing import COLUMN
 from drsow_plugin.errors import ConfigError, DataError
-from drsow_plugin.models.language_model import LanguageModel, ModelRow
+from drsow_plugin.models.language_model import LanguageModel
+from drsow_plugin.models.row import ModelRow
 from drsow_plugin.prompts import check_lists, remarks
 from drsow_plugin.records import (
     BAD_ROW,
@@ -65,9 +66,16 @@ class Row:
 class Reader:
     """Turns prompts and responses into rows for a pair of models."""
 
-    def __init__(self, models: Mapping[SideName, LanguageModel], routing: Routing | None) -> None:
-        """Remember the models and, where prompts are routed, how."""
+    def __init__(
+        self,
+        models: Mapping[SideName, LanguageModel],
+        routing: Routing | None,
+        *,
+        is_one_model: bool = False,
+    ) -> None:
+        """Remember the models, whether they are one, and where prompts are routed, how."""
         self._models = models
+        self._is_one_model = is_one_model
         self._routing = routing
 
     def read(
@@ -92,6 +100,13 @@ class Reader:
             rows.append(row)
         self._route(rows, labels)
         self._tokenize(rows, on_error)
+        return rows
+
+    def read_unrouted(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Row]:
+        """Return rows as they are read where no domain says anything, without asking a router."""
+        texts = zip(prompts, responses, strict=True)
+        rows = [self._read(f"row {n}", *of, "null") for n, of in enumerate(texts)]
+        self._tokenize(rows, "null")
         return rows
 
     def _check_domains(self, domains: Sequence[str | None] | None, count: int) -> None:
@@ -153,6 +168,23 @@ class Reader:
                 pairs[side] = pair
             else:
                 row.pairs = pairs
+                if self._is_one_model and pairs["strong"].prompt_ids == pairs["weak"].prompt_ids:
+                    self._refuse(row, index, on_error)
+
+    def _refuse(self, row: Row, index: int, on_error: OnError) -> None:
+        """Refuse a row that the one model of both sides reads in the same way.
+
+        Raises:
+            DataError: ``on_error`` is ``raise``.
+        """
+        said = (
+            f"row {index}: strong and weak are one model, which reads the same tokens on both "
+            f"sides (domain {row.route.domain!r}), so the reward would be 0. Give that domain a "
+            "weak_instruction that the chat template shows, or route the prompt to one with it."
+        )
+        if on_error == "raise":
+            raise DataError(said)
+        row.problem = Problem.of(DataError(said), f"row {index}")
 
     @cached_property
     def _models_tokenize_alike(self) -> bool:

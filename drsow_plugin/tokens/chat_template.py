@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drsow_plugin.errors import ConfigError, TemplateError
-from drsow_plugin.prompts import REASONING, is_prefill
+from drsow_plugin.prompts import is_prefill
 from drsow_plugin.records import Message
-from drsow_plugin.tokens.sandbox import BoundedTemplate
+from drsow_plugin.tokens.compiled_template import CompiledTemplate
 from drsow_plugin.tokens.turns import SYSTEM_MERGED, merge_system, said
 
 if TYPE_CHECKING:
@@ -56,12 +55,8 @@ class ChatTemplate:
             ConfigError: It cannot render one user turn and a response, does not read one of
                 the variables, or does not write a response where its generation prompt ends.
         """
-        self._tokenizer = tokenizer
-        self._source = source
-        self._args = args
-        self._sandboxed = _compiled(tokenizer, source, date)
-        self.date = date if self._sandboxed and self._sandboxed.asks_date else None
-        self._check_args()
+        self._template = CompiledTemplate(tokenizer, source, args, date)
+        self.date = self._template.date
         prompt, before, self.closing = self._probe(RESPONSE)
         glue = before[len(prompt) :] if before.startswith(prompt) else ""
         self.glue = glue if not glue.strip() else ""
@@ -98,8 +93,8 @@ class ChatTemplate:
         try:
             if is_prefill(messages):
                 begun = messages[-1].get("content") or ""
-                return self._render(messages[:-1], prompt=True) + self.glue + begun
-            return self._render(messages, prompt=True)
+                return self._template.render(messages[:-1], prompt=True) + self.glue + begun
+            return self._template.render(messages, prompt=True)
         except Exception as error:  # whatever a template, which is a program, runs into
             raise TemplateError(
                 f"{where}: the chat template refuses this conversation: {said(error)}. Check the "
@@ -120,7 +115,7 @@ class ChatTemplate:
         """
         answer = {"role": "assistant", "content": response}
         try:
-            whole = self._render([*messages, answer], prompt=False)
+            whole = self._template.render([*messages, answer], prompt=False)
         except Exception:  # as above; the prompt alone was rendered
             return False
         if whole.startswith(text + self.glue + response):
@@ -133,43 +128,12 @@ class ChatTemplate:
             )
         return False
 
-    def _render(self, messages: Sequence[Message], *, prompt: bool) -> str:
-        if self._sandboxed is None:
-            rendered = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                chat_template=self._source,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                **self._args,
-            )
-            return str(rendered)
-        return self._sandboxed.render(
-            {
-                "messages": [_plain(message) for message in messages],
-                "tools": None,
-                "documents": None,
-                "add_generation_prompt": prompt,
-                **self._tokenizer.special_tokens_map,
-                **self._args,
-            }
-        )
-
-    def _check_args(self) -> None:
-        variables = self._sandboxed.variables if self._sandboxed else self._args
-        for name in self._args:
-            if name not in variables:
-                others = set(variables) - {"messages", "add_generation_prompt"}
-                raise ConfigError(
-                    f"template_args: the chat template reads no variable {name!r}; it reads "
-                    f"{', '.join(sorted(others)) or 'none'}."
-                )
-
     def _probe(self, response: str) -> tuple[str, str, str]:
         """Return a rendered prompt, and what the finished conversation has around a response."""
         try:
-            prompt = self._render(_TURN, prompt=True)
+            prompt = self._template.render(_TURN, prompt=True)
             answer = {"role": "assistant", "content": response}
-            whole = self._render([*_TURN, answer], prompt=False)
+            whole = self._template.render([*_TURN, answer], prompt=False)
         except Exception as error:  # as above
             raise ConfigError(
                 f"The chat template cannot render a user turn and a response: {said(error)}. "
@@ -193,50 +157,16 @@ class ChatTemplate:
     def _probe_turns(self, prompt: str) -> tuple[str, ...]:
         answer = {"role": "assistant", "content": RESPONSE}
         try:
-            return prompt, self._render([*_TURN, answer, *_TURN], prompt=False)
+            return prompt, self._template.render([*_TURN, answer, *_TURN], prompt=False)
         except Exception:  # as above; a template for one turn
             return ()
 
     def _probe_system(self) -> bool:
         try:
             system = {"role": "system", "content": RESPONSE}
-            return RESPONSE in self._render([system, *_TURN], prompt=True)
+            return RESPONSE in self._template.render([system, *_TURN], prompt=True)
         except Exception:  # as above; a template without a system role
             return False
-
-
-def _compiled(
-    tokenizer: PreTrainedTokenizerBase, source: str, date: datetime.date
-) -> BoundedTemplate | None:
-    """Return a template in its sandbox; ``None`` for a tokenizer that renders by itself."""
-    from transformers import PreTrainedTokenizerBase
-
-    if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
-        return None
-    try:
-        return BoundedTemplate(source, date)
-    except Exception as error:  # Jinja's, or what a template's constants run into
-        raise ConfigError(
-            f"The chat template cannot be compiled: {said(error)}. Check the template, or use "
-            "template=none."
-        ) from error
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    """Return a message in plain values, its reasoning under the names that templates read."""
-    plain = {key: value for key, value in message.items() if value is not None}
-    if not all(type(value) is str for value in plain.values()):
-        plain = json.loads(json.dumps(plain, default=_placeholder))
-    reasoning = next((plain[name] for name in REASONING if name in plain), None)
-    if reasoning is None:
-        return plain
-    return {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-
-
-def _placeholder(value: object) -> object:
-    """Return what stands for a value that is no text, number, list or mapping."""
-    item = getattr(value, "item", None)  # of numpy
-    return item() if callable(item) else f"<{type(value).__name__}>"
 
 
 def _differ(prompt: str, before: str) -> bool:
@@ -250,9 +180,3 @@ def _differ(prompt: str, before: str) -> bool:
 
 def _tail(text: str) -> str:
     return text.rpartition(PROMPT)[2]
-
-
-def parse_args(text: str | None) -> dict[str, Any]:
-    """Return the variables of a template from the JSON text that a configuration holds."""
-    parsed: dict[str, Any] = json.loads(text) if text else {}
-    return parsed

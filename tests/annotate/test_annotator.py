@@ -132,6 +132,11 @@ def test_single_responses_get_a_reward() -> None:
             assert sum(values) == pytest.approx(row[f"r_{side}_logprob"], abs=1e-9)
 
 
+@pytest.mark.fault(
+    "rows",
+    "texts that are missing, endless, or no valid Unicode",
+    "null with a reason; the others are labelled as without them",
+)
 def test_bad_rows_say_why_and_do_not_stop_the_others() -> None:
     rows = pairs(9)
     rows[0]["chosen"] = None
@@ -153,6 +158,11 @@ def test_bad_rows_say_why_and_do_not_stop_the_others() -> None:
         fake_annotator(on_error="raise")(columns)
 
 
+@pytest.mark.fault(
+    "rows",
+    "a conversation on which the template fails or runs for ever",
+    "null with a reason; the others are labelled as without it",
+)
 @pytest.mark.parametrize("fault", ["{{ 1 // 0 }}", "{{ nothing.at.all }}", "{{ again() }}"])
 def test_a_row_that_a_template_trips_over_does_not_stop_the_others(
     tmp_path: Path, fault: str
@@ -190,7 +200,7 @@ def test_what_may_not_be_read_as_it_was_meant_is_in_the_notes() -> None:
 def test_a_split_that_could_not_be_written_is_refused_before_any_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    monkeypatch.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were used"))
     data = datasets.DatasetDict({"train-v2": datasets.Dataset.from_list(pairs(2))})
     with pytest.raises(DataError, match=r"'train-v2' cannot be written"):
         fake_annotator().run(data)
@@ -251,7 +261,7 @@ def test_streams_and_formats_are_labelled_alike() -> None:
 def test_columns_are_checked_before_weights_are_loaded(
     strong: str, weak: str, rows: list[dict[str, Any]], message: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were loaded"))
+    monkeypatch.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were loaded"))
     for use in (lambda a: label(rows, a), lambda a: a.run(datasets.Dataset.from_list(rows))):
         with pytest.raises(DataError, match=message):
             use(Annotator(strong, weak))

@@ -24,6 +24,11 @@ from drsow_plugin.errors import StorageError
 pytestmark = pytest.mark.usefixtures("cache")
 
 
+@pytest.mark.fault(
+    "kill",
+    "SIGKILL of a run at any step of the exchange of its output",
+    "the former output, or one that says that it is not whole; the same command makes it whole",
+)
 @pytest.mark.slow
 def test_an_output_that_was_killed_at_any_step_is_made_whole_by_the_same_command(
     tmp_path: Path,
@@ -40,6 +45,11 @@ def test_an_output_that_was_killed_at_any_step_is_made_whole_by_the_same_command
     assert any(not run["whole"] for run in runs)  # killed in the middle of the exchange too
 
 
+@pytest.mark.fault(
+    "two runs",
+    "two runs into one output",
+    "the second one is refused in one line; what the first one writes stays",
+)
 @pytest.mark.parametrize("name", ["out", "out.parquet"])
 def test_two_runs_into_one_output_do_not_mix(tmp_path: Path, name: str) -> None:
     with Place.of(tmp_path / name).reserved("in") as folder:
@@ -88,6 +98,7 @@ def test_a_file_that_would_be_read_as_rows_is_not_taken_along(tmp_path: Path) ->
     assert strange.read_bytes() == b"mine"
 
 
+@pytest.mark.fault("disk", "no room for an output", "one line; the former output stays as it was")
 def test_a_full_disk_leaves_the_former_output_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +114,7 @@ def test_a_full_disk_leaves_the_former_output_as_it_is(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_another_input_or_split_into_the_same_output_is_refused(
     tmp_path: Path,
     models: list[str],
@@ -115,7 +127,7 @@ def test_another_input_or_split_into_the_same_output_is_refused(
     assert drsow("annotate", "in", out, "--data-split", "test", *models).exit_code == 0
     before = contents(out)
     with monkeypatch.context() as patched:
-        patched.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+        patched.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were used"))
         for given in ((other,), ("in", "--data-split", "train"), ("in",)):
             message = wrong("annotate", given[0], out, *given[1:], *models)
             assert "holds the labels of another input, in. Give another OUTPUT" in message
@@ -124,6 +136,7 @@ def test_another_input_or_split_into_the_same_output_is_refused(
     assert drsow("annotate", tmp_path / "in", out, *options, *models).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_split_keeps_its_name_in_the_output_the_report_and_on_the_hub(
     tmp_path: Path,
     models: list[str],

@@ -29,16 +29,21 @@ POINTS = 20
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the number of responses of each call that scores."""
     calls: list[int] = []
-    score = DrSoW.score
+    score = DrSoW.score_rows
 
-    def count(self: DrSoW, prompts: Any, responses: Any, **options: Any) -> list[Reward]:
-        calls.append(len(responses))
-        return score(self, prompts, responses, **options)
+    def count(self: DrSoW, rows: Any, **options: Any) -> list[Reward]:
+        calls.append(len(rows))
+        return score(self, rows, **options)
 
-    monkeypatch.setattr(DrSoW, "score", count)
+    monkeypatch.setattr(DrSoW, "score_rows", count)
     return calls
 
 
+@pytest.mark.fault(
+    "kill",
+    "SIGKILL of a run that labels, at a random moment",
+    "the same run goes on: the same rows, and nothing is scored twice but the shard at work",
+)
 @pytest.mark.slow
 def test_a_run_killed_at_any_point_goes_on_and_gives_the_same_rows(
     tmp_path: Path, strong: str, weak: str
@@ -53,6 +58,16 @@ def test_a_run_killed_at_any_point_goes_on_and_gives_the_same_rows(
     assert {run["finished"] for run in runs} == {15}
     assert sum(run["killed"] for run in runs) >= POINTS - 5
     assert len({run["kept"] for run in runs}) > 5  # they were killed at different points
+
+
+def test_work_of_another_rounding_is_kept_apart(strong: str, weak: str) -> None:
+    variants: list[dict[str, Any]] = [
+        *({}, {"batch_tokens": 64}, {"batch_size": 2}),
+        *({"compile": "on"}, {"strong_compile": "on"}, {"weak_compile": "off"}),
+    ]
+    opened = [Annotator(strong, weak, **options).scorer for options in variants]
+    assert len({scorer.work_key for scorer in opened}) == len(variants)
+    assert len({scorer.fingerprint for scorer in opened}) == 1
 
 
 def test_the_rows_are_those_of_map(tmp_path: Path) -> None:
@@ -100,6 +115,11 @@ def test_rows_added_at_the_end_are_all_that_is_scored(tmp_path: Path, scored: li
     assert scored == [8, 8, 8]
 
 
+@pytest.mark.fault(
+    "shard",
+    "files of scores are empty, no parquet, or cut in half",
+    "they are scored again; the rows are the same",
+)
 def test_a_damaged_file_is_scored_again(tmp_path: Path, scored: list[int]) -> None:
     first = run(fake_annotator(), pairs(), tmp_path)
     for file, content in zip(scores(tmp_path), (b"", b"PAR1 no", None), strict=True):
@@ -109,6 +129,11 @@ def test_a_damaged_file_is_scored_again(tmp_path: Path, scored: list[int]) -> No
     assert len(scored) == 6
 
 
+@pytest.mark.fault(
+    "memory",
+    "a row had no reward for want of memory",
+    "that is not kept: the next run tries it again",
+)
 def test_what_failed_for_want_of_memory_is_not_kept(tmp_path: Path) -> None:
     item = Item(({"role": "user", "content": "q"},), ("a", None))
     fine = Reward(1.0, -1.0, -2.0, 1, 1, notes=("a note",), strong_token_logprobs=(-1.0,))
@@ -158,6 +183,11 @@ def test_several_processes_give_the_rows_of_one(tmp_path: Path, strong: str, wea
     ]
 
 
+@pytest.mark.fault(
+    "worker",
+    "a process of `num_proc` dies as it starts",
+    "one line, and no hang; finished work is kept",
+)
 @pytest.mark.slow
 def test_a_process_that_dies_leaves_finished_work(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +202,11 @@ def die(*_args: Any) -> None:
     os._exit(9)
 
 
+@pytest.mark.fault(
+    "rows",
+    "a response that is missing, or too long for a model",
+    "left out and counted by reason, or kept with nulls; `on_error=raise` names the row",
+)
 def test_bad_rows_are_left_out_counted_and_on_request_kept(tmp_path: Path) -> None:
     rows = pairs(8)
     rows[2]["chosen"] = None

@@ -60,7 +60,7 @@ def test_other_routing_scores_anew_and_the_same_does_not(
     first = by_column.run(pairs(), cache_dir=cache)
     moved = pairs().map(lambda row: {"kind": "law"})
     assert by_column.run(moved, cache_dir=cache)["drsow_margin"] != first["drsow_margin"]
-    monkeypatch.setattr(DrSoW, "score", None)  # no more of that
+    monkeypatch.setattr(DrSoW, "score_rows", None)  # no more of that
     again = fake_annotator(router="mine", plugin=plugin).run(pairs(), cache_dir=cache)
     assert list(again) == list(with_router)
 

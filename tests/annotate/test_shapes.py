@@ -187,6 +187,7 @@ def test_the_prompt_of_pairs_is_called_prompt(tmp_path: Path) -> None:
     assert about["chosen"] == labelled["chosen"] and about["input"][0] == "Of 1 and 2."
 
 
+@pytest.mark.slow
 def test_a_second_pair_of_models_labels_beside_the_first(
     tmp_path: Path, strong: str, weak: str
 ) -> None:

@@ -24,8 +24,8 @@ from helpers.labelling import run, scores
 from helpers.preferences import pairs
 
 from drsow_plugin import Annotator, ConfigError, DrSoW, Reward, Scoring
-from drsow_plugin.annotate import drivers, runner
-from drsow_plugin.annotate import store as stores
+from drsow_plugin import table_store as stores
+from drsow_plugin.annotate import drivers, runner, writing
 from drsow_plugin.annotate.items import Item
 from drsow_plugin.annotate.store import open_store
 from drsow_plugin.cache import unfinished
@@ -49,6 +49,11 @@ def some_rewards(reduction: Reduction = "sum") -> list[list[Reward | None]]:
     return [[reward(), reward()] for _ in ITEMS]
 
 
+@pytest.mark.fault(
+    "shard",
+    "any bit of a file of scores is flipped",
+    "the file is dropped with a warning and its rows are scored again; never a wrong number",
+)
 def test_a_score_file_with_any_bit_flipped_is_never_believed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,6 +75,11 @@ def test_a_score_file_with_any_bit_flipped_is_never_believed(
     assert len(told) == dropped
 
 
+@pytest.mark.fault(
+    "shard",
+    "a reward in a file of scores is not strong - weak",
+    "the file is dropped and its rows are scored again",
+)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_a_reward_that_is_not_the_difference_is_not_believed(
     tmp_path: Path, reduction: Any
@@ -90,6 +100,11 @@ def test_a_reward_that_is_not_the_difference_is_not_believed(
         assert store.load(ITEMS) == rewards
 
 
+@pytest.mark.fault(
+    "shard",
+    "a file of scores is of other rows, or has other columns",
+    "the file is dropped and its rows are scored again",
+)
 def test_a_score_file_of_other_rows_or_columns_is_not_believed(tmp_path: Path) -> None:
     others = [dataclasses.replace(item, responses=("c", "d")) for item in ITEMS]
     with open_store(tmp_path, Scoring()) as store:
@@ -115,6 +130,11 @@ with unfinished(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.fault(
+    "kill",
+    "SIGKILL of a run while it writes into the cache",
+    "the next run removes what was half written, and leaves what live runs write",
+)
 def test_what_a_killed_run_left_goes_and_what_a_live_run_writes_stays(tmp_path: Path) -> None:
     for name, hours in (("writing-old", 25), ("writing-new", 1), ("whole", 50)):
         (tmp_path / name).mkdir()
@@ -147,6 +167,11 @@ def test_what_is_left_over_is_not_followed_through_a_link(tmp_path: Path) -> Non
     assert (elsewhere / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.fault(
+    "folder",
+    "the cache can be read and not written",
+    "rows whose scores are in it are labelled; for others one line, before a model is used",
+)
 def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +184,7 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
         return make(folder)
 
     monkeypatch.setattr(stores, "unfinished", refuse)
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    monkeypatch.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were used"))
     cache, rows = tmp_path / "cache", str(tmp_path / "rows")
     again = run(fake_annotator(), pairs(8), cache, rows_dir=rows)
     assert list(again) == list(first)
@@ -167,11 +192,16 @@ def test_a_cache_that_is_only_read_is_enough_where_all_scores_are_in_it(
         run(fake_annotator(), pairs(9), cache, rows_dir=rows)
 
 
+@pytest.mark.fault(
+    "disk",
+    "no room in the cache, for scores or for labelled rows",
+    "one line; finished shards are kept, half-written files are gone, and the same run goes on",
+)
 @pytest.mark.parametrize("where", ["scores", "rows"])
 def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writes = {"scores": (stores.pq, "write_table"), "rows": (runner.ArrowWriter, "write_table")}
+    writes = {"scores": (stores.pq, "write_table"), "rows": (writing.ArrowWriter, "write_table")}
     home, name = writes[where]
     write, calls = getattr(home, name), []
 
@@ -196,6 +226,11 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_what_is_finished(
     assert list(run(fake_annotator(), pairs(12), tmp_path)) == list(whole)
 
 
+@pytest.mark.fault(
+    "folder",
+    "the cache is a file, lies below one, or is in the home of nobody",
+    "one line, before a model is used",
+)
 @pytest.mark.parametrize("kind", ["a file", "below a file", "of nobody"])
 def test_a_cache_that_cannot_be_used_is_told_before_models_are(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -203,7 +238,7 @@ def test_a_cache_that_cannot_be_used_is_told_before_models_are(
     file = tmp_path / "file"
     file.write_text("mine")
     names = {"a file": str(file), "below a file": f"{file}/cache", "of nobody": "~no-such-user/x"}
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    monkeypatch.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were used"))
     with pytest.raises(ConfigError, match=r"^The cache folder '[^\n]+ cannot be used: [^\n]+$"):
         run(fake_annotator(), pairs(), Path(names[kind]))
     monkeypatch.setenv("DRSOW_CACHE", names[kind])
@@ -229,14 +264,20 @@ def test_no_more_processes_are_started_than_there_are_shards(
     assert len(run(Annotator(strong, weak), pairs(4), tmp_path, num_proc=4)) == 4
 
 
+@pytest.mark.fault(
+    "kill",
+    "SIGINT or SIGTERM of `drsow annotate`",
+    "one line that says how many shards are kept; status 130 or 143; the same command goes on",
+)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_ends_a_command_with_one_line_and_its_status(
     *, tmp_path: Path, strong: str, weak: str, number: int, status: int, monkeypatch: Any
 ) -> None:
     file = tmp_path / "rows.jsonl"
     datasets.Dataset.from_list(pairs(12)).to_json(file)
     monkeypatch.setenv("DRSOW_CACHE", str(tmp_path / "cache"))
-    score, calls = DrSoW.score, []
+    score, calls = DrSoW.score_rows, []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         calls.append(0)
@@ -247,7 +288,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_status(
     command = ["annotate", str(file), str(tmp_path / "out"), "--strong", strong, "--weak", weak]
     command += ["--shard-rows", "4"]
     with monkeypatch.context() as patched:
-        patched.setattr(DrSoW, "score", interrupted)
+        patched.setattr(DrSoW, "score_rows", interrupted)
         result = CliRunner().invoke(main, command)
     assert result.exit_code == status
     assert result.stderr.splitlines()[-1] == (
@@ -259,6 +300,11 @@ def test_a_signal_ends_a_command_with_one_line_and_its_status(
     assert CliRunner().invoke(main, command).exit_code == 0 and len(calls) == 3
 
 
+@pytest.mark.fault(
+    "kill",
+    "Ctrl-C in a run with `num_proc`",
+    "all processes end, no traceback; one line says how many shards are kept",
+)
 @pytest.mark.slow
 def test_an_interrupt_ends_all_processes_without_a_traceback(
     tmp_path: Path, strong: str, weak: str, capfd: pytest.CaptureFixture[str]

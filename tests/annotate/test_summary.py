@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.fakes import fake_annotator
 from helpers.preferences import candidates, pairs
+from scipy import stats
 
 from drsow_plugin import DataError, Report
 from drsow_plugin.annotate.layout import Layout
@@ -48,6 +49,8 @@ def test_accuracy_length_and_margin_of_pairs() -> None:
         "stderr": pytest.approx(math.sqrt(0.25 / 3)),
         "n": 4,
         "ties": 1,
+        "low": 0.0,
+        "high": 1.0,
     }
     assert statistics["longer"]["value"] == (1 + 0.5 + 1 + 0) / 4
     margins = [2.0, 0.0, -4.0, 4.0]
@@ -56,8 +59,24 @@ def test_accuracy_length_and_margin_of_pairs() -> None:
     length_spread = [n - sum(row) / 2 for row in lengths for n in row]
     expected = np.corrcoef(reward_spread, length_spread)[0, 1]
     assert statistics["length_correlation"] == pytest.approx(expected)
+    among = f"correlation {expected:+.2f}, among the responses to one prompt"
+    assert among in summary.statistics().lines()[-1]
     assert statistics["groups"]["a"]["accuracy"]["value"] == 0.5
     assert statistics["groups"]["b"]["margin_quantiles"]["0.5"] == 2.0
+
+
+def test_the_interval_of_an_accuracy_draws_prompts(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {n // 5}", "chosen": "a", "rejected": f"b {n}"} for n in range(60)]
+    annotator = fake_annotator()
+    labelled = annotator.run(datasets.Dataset.from_list(rows), cache_dir=str(tmp_path))
+    right = np.array(labelled["drsow_margin"]) > 0
+    assert annotator.report is not None
+    found = annotator.report.splits["train"].accuracy
+    sums = right.reshape(12, 5).sum(axis=1) / 5
+    expected = stats.bootstrap((sums,), np.mean, method="percentile", n_resamples=5000, rng=0)
+    assert found is not None and found.value == right.mean()
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
+    assert found.low is not None and f"interval {found.low:.1%} to" in str(annotator.report)
 
 
 def test_a_swap_counts_against_the_labels_that_were_there() -> None:
@@ -87,7 +106,8 @@ def test_candidates_are_compared_with_their_ratings() -> None:
     summary.add(given, columns)
     statistics = summary.statistics().values()
     # Right, wrong, a tie of the ratings, and no ratings.
-    assert statistics["accuracy"] | {"stderr": 0} == {"value": 0.5, "stderr": 0, "n": 2, "ties": 1}
+    found = statistics["accuracy"]
+    assert (found["value"], found["n"], found["ties"]) == (0.5, 2, 1)
     assert (
         statistics["longer"]["value"] == 0.0
     )  # shorter was better in the first, in the second too
@@ -150,6 +170,7 @@ def test_a_single_response_has_no_pair_and_no_margin(tmp_path: Path) -> None:
     assert list(annotator.report.pictures) == ["lengths.png"]
 
 
+@pytest.mark.slow
 def test_the_plot_of_lengths_is_drawn_from_a_fair_sample() -> None:
     layout = Layout("single", "prompt", ("response",))
     summary = Summary(layout, LabelConfig())
@@ -164,6 +185,7 @@ def test_the_plot_of_lengths_is_drawn_from_a_fair_sample() -> None:
     lengths = np.frombuffer(summary.points[0])
     assert len(lengths) == 20_000 and 29_000 < lengths.mean() < 31_000
     assert summary.statistics().values()["length_correlation"] == pytest.approx(1.0)
+    assert summary.statistics().lines()[-1].endswith(" correlation +1.00")
     figure = lengths_figure({"train": summary}, "a over b")
     label = "20,000 of 60,000 responses in train"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [label]

@@ -75,6 +75,26 @@ def test_clean_asks_and_removes_what_is_old_enough(root: Path) -> None:
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["demo.gguf"]
 
 
+@pytest.mark.fault(
+    "clock",
+    "the clock goes back, so that what is in the cache was written in the future",
+    "`drsow cache clean` removes it, and with `--older-than` takes it for new",
+)
+def test_clean_removes_what_the_clock_says_is_of_the_future(root: Path) -> None:
+    for file in (root / "scores").rglob("*.parquet"):
+        os.utime(file, (time.time() + 10 * DAY,) * 2)
+    assert "in use" not in drsow(root).stdout and drsow(root).stdout.count("today") == 3
+    assert drsow(root, "clean", "--older-than", "1", "--yes").exit_code == 0
+    assert scores(root) == 4
+    assert drsow(root, "clean", "--yes").exit_code == 0
+    assert scores(root) == 0
+
+
+@pytest.mark.fault(
+    "two runs",
+    "`drsow cache clean` while a run is at work",
+    "what the run uses stays, and is said to",
+)
 def test_clean_leaves_what_a_live_run_uses_and_what_a_link_leads_to(
     root: Path, tmp_path: Path, strong: str, weak: str
 ) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import commands
@@ -51,7 +53,6 @@ def call(python: Path | str, *arguments: str, cwd: Path | None = None) -> tuple[
         text=True,
         timeout=280,
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     return result.returncode, result.stdout, result.stderr
@@ -78,6 +79,8 @@ def only_results(folder: Path) -> dict[str, object]:
 
 
 KNOWN = "from lm_eval.api.registry import get_model; get_model('dummy'); print(get_model('drsow'))"
+THEN_TASKS = "; import sys; sys.argv = ['lm_eval', 'ls', 'tasks']; from lm_eval.__main__ import "
+THEN_TASKS += "cli_evaluate; cli_evaluate()"
 
 
 @pytest.mark.slow
@@ -85,10 +88,8 @@ def test_enable_makes_the_plain_command_know_drsow(
     environment: Path, tmp_path: Path, strong: str, weak: str, preference_file: Path
 ) -> None:
     assert "no (run 'drsow enable')" in drsow(environment, "status")[1]
-    assert "no model for this name" in call(environment, "-c", KNOWN)[2]
     assert drsow(environment, "enable")[0] == 0
     assert "lm_eval knows drsow: yes" in drsow(environment, "status")[1]
-    assert "DrSoWLM" in call(environment, "-c", KNOWN)[1]
 
     arguments = ["-m", "lm_eval", *lm_eval_args(strong, weak, preference_file, tmp_path / "out")]
     status, stdout, stderr = call(environment, *arguments)
@@ -97,7 +98,8 @@ def test_enable_makes_the_plain_command_know_drsow(
     results = only_results(tmp_path / "out")
     assert results["config"]["drsow"]["weak"]["template"] == "none"  # type: ignore[index]
 
-    status, stdout, _ = call(environment, "-m", "lm_eval", "ls", "tasks")
+    status, stdout, _ = call(environment, "-c", KNOWN + THEN_TASKS)
+    assert status == 0 and "DrSoWLM" in stdout.splitlines()[0]
     assert {"preference", "llmbar", "rewardbench", "hellaswag"} <= {
         line.split("|")[1].strip() for line in stdout.splitlines() if line.startswith("|")
     }
@@ -153,27 +155,56 @@ def test_mistakes_give_one_plain_error_and_a_status(
     assert "Traceback" not in result.stderr and "Loading weights" not in result.stderr
 
 
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+)
+
+
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: str) -> None:
+@pytest.mark.parametrize(
+    ("launch", "command", "placed"),
+    [
+        (TORCHRUN, "helpers.ended_ranks", {}),
+        (ACCELERATE, "drsow_plugin.cli", {"strong_device": "cpu", "weak_device_map": "auto"}),
+    ],
+    ids=["torchrun", "accelerate, each model somewhere else"],
+)
+def test_two_processes_give_what_one_gives(
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    strong: str,
+    weak: str,
+    launch: tuple[str, ...],
+    command: str,
+    placed: dict[str, Any],
+) -> None:
     rows = [
         {"prompt": f"Question {i}?", "chosen": f"Yes, {i}.", "rejected": "No. " * (i % 4)}
         for i in range(7)
     ]
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    one = run(
-        DrSoWLM(strong=strong, weak=weak, weak_template="none"),
-        ["preference"],
-        metadata={"data": str(data)},
-        log_samples=True,
+    one, here = (
+        run(
+            DrSoWLM(strong=strong, weak=weak, weak_template="none", **options),
+            ["preference"],
+            metadata={"data": str(data)},
+            log_samples=True,
+        )
+        for options in ({}, placed)
     )
-    status, _, stderr = call(
-        sys.executable,
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
-        *("-m", "drsow_plugin.cli", "eval"),
-        *lm_eval_args(strong, weak, data, tmp_path / "two"),
-    )
+    arguments = lm_eval_args(strong, weak, data, tmp_path / "two")
+    arguments[3] += "".join(f",{name}={value}" for name, value in placed.items())
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    status, _, stderr = call(sys.executable, "-m", *launch, "-m", command, "eval", *arguments)
     assert status == 0, stderr
+    if command == "helpers.ended_ranks" and sys.platform == "linux":
+        # One that still lets go of a tensor after the interpreter ended the process with SIGABRT.
+        assert len(re.findall(r"at work: \['[^]]*gloo", stderr)) == 2, stderr
+        assert re.findall(r"at the end: (.*)", stderr) == ["[]", "[]"]
     two = only_results(tmp_path / "two")
     (samples,) = (tmp_path / "two").glob("*/samples_*.jsonl")
     lines = map(json.loads, samples.read_text(encoding="utf-8").splitlines())
@@ -183,14 +214,22 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, strong: str, weak: st
         assert f"Building contexts for preference on rank {rank}" in stderr
     info = two["config"]["drsow"]  # type: ignore[index]
     assert info["responses_scored"] == 16  # 7 pairs, and one that lm-eval repeats as padding
-    for sample in one["samples"]["preference"]:
+    own = "cpu:0"  # what accelerate gives each process
+    strong_at, weak_at = placed.get("strong_device", own), placed.get("weak_device_map", own)
+    assert info["devices"] == {"strong": strong_at, "weak": weak_at}
+    for sample, other in zip(
+        one["samples"]["preference"], here["samples"]["preference"], strict=True
+    ):
         assert sample["margin"] == pytest.approx(margins[sample["doc_id"]], abs=1e-5)
+        assert sample["margin"] == pytest.approx(other["margin"], abs=1e-5)
     for metric in ("acc,none", "acc_longer,none", "ties,none", "sample_len"):
         got = two["results"]["preference"][metric]  # type: ignore[index]
-        assert got == one["results"]["preference"][metric]
+        assert got == one["results"]["preference"][metric] == here["results"]["preference"][metric]
 
 
 def test_help_is_there() -> None:
     status, stdout, _ = drsow(sys.executable, "--help")
     assert status == 0
     assert all(name in stdout for name in ("eval", "enable", "disable", "status"))
+    listed = " ".join(stdout.partition("Commands:")[2].split())
+    assert "exit status 3 where one is broken." in listed and "..." not in listed

@@ -55,6 +55,8 @@ def test_honest_files_are_read_as_before() -> None:
         ("strong_trust_remote_code: 1", "of org/s (strong_trust_remote_code)"),
         ("weak_trust_remote_code: 'TRUE'", "of org/w (weak_trust_remote_code)"),
         ("router_trust_remote_code: true", "of org/r (router_trust_remote_code)"),
+        ("allow-pickle: true", "pickled weights of org/s and org/w (allow_pickle)"),
+        ("weak_allow_pickle: true", "pickled weights of org/w (weak_allow_pickle)"),
         ("attn_implementation: org/kernel", "the kernel org/kernel from the Hub"),
     ],
 )

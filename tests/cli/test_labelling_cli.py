@@ -45,6 +45,7 @@ def test_a_folder_holds_rows_report_options_and_pictures(
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_file_of_options_repeats_the_run_from_anywhere(
     tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_the_file_of_options_repeats_the_run_from_anywhere(
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.slow
 def test_a_single_file_with_the_rest_beside_it(
     tmp_path: Path, models: list[str], suffix: str, strong: str, weak: str
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_single_file_with_the_rest_beside_it(
     assert list(rows) == list(expected)  # no digit is lost
 
 
+@pytest.mark.slow
 def test_every_kind_of_input(tmp_path: Path, models: list[str]) -> None:
     data = datasets.Dataset.from_list(pairs())
     data.to_parquet(tmp_path / "a.parquet")
@@ -117,6 +120,7 @@ def test_every_kind_of_input(tmp_path: Path, models: list[str]) -> None:
     assert {name: len(split) for name, split in loaded.items()} == {"x": 10, "y": 1}
 
 
+@pytest.mark.slow
 def test_a_part_is_labelled_and_names_like_patterns_are_read_again(
     tmp_path: Path, models: list[str]
 ) -> None:
@@ -139,7 +143,7 @@ def test_a_part_is_labelled_and_names_like_patterns_are_read_again(
 def test_mistakes_are_told_before_any_model_is_opened(
     tmp_path: Path, models: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DrSoW, "score", lambda *_a, **_k: pytest.fail("models were used"))
+    monkeypatch.setattr(DrSoW, "score_rows", lambda *_a, **_k: pytest.fail("models were used"))
     file, out = write(tmp_path / "rows.jsonl", pairs()), tmp_path / "out"
     other = tmp_path / "other"
     other.mkdir()
@@ -158,6 +162,7 @@ def test_mistakes_are_told_before_any_model_is_opened(
     assert "holds other things" in wrong("annotate", file, other, *models)
     assert "did not write it" in wrong("annotate", file, tmp_path / "mine.parquet", *models)
     assert ".parquet or a .jsonl" in wrong("annotate", file, tmp_path / "x.csv", *models)
+    assert ".parquet or a .jsonl" in wrong("annotate", file, tmp_path / "x.txt", *models)
     assert "no effect without --push" in wrong("annotate", file, out, *models, "--license", "mit")
     assert "Did you mean 'strong'" in wrong("annotate", "--config", tmp_path / "bad.yaml")
     assert "holds a list" in wrong("annotate", "--config", tmp_path / "list.yaml")
@@ -178,6 +183,7 @@ def test_mistakes_are_told_before_any_model_is_opened(
     assert (tmp_path / "mine.parquet").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_output_is_never_the_input_nor_inside_of_it(tmp_path: Path, models: list[str]) -> None:
     file = write(tmp_path / "rows.jsonl", pairs())
     labelled = tmp_path / "labelled"
@@ -197,6 +203,7 @@ def test_the_output_is_never_the_input_nor_inside_of_it(tmp_path: Path, models: 
     assert "did not write it" in wrong("annotate", beside, file, *prefix)
 
 
+@pytest.mark.slow
 def test_another_kind_into_the_same_folder_leaves_nothing_of_the_former(
     tmp_path: Path, models: list[str]
 ) -> None:
@@ -264,6 +271,7 @@ def test_score_reads_and_writes_lines(models: list[str], strong: str, weak: str)
     assert rows[0]["notes"] == rows[3]["notes"] == []
 
 
+@pytest.mark.slow
 def test_publish_and_push(
     tmp_path: Path, models: list[str], server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def rewards(strong: str, weak: str, tmp_path_factory: pytest.TempPathFactory) ->
     return score
 
 
+@pytest.mark.slow
 def test_score_reads_the_same_and_keeps_what_was_given(tmp_path: Path, rewards: Any) -> None:
     MAKERS["rows.jsonl"](tmp_path / "rows.jsonl")
     code, expected = rewards(tmp_path / "rows.jsonl")
@@ -128,6 +129,7 @@ def piped(redirection: str) -> tuple[int, str]:
     return found.returncode, found.stderr
 
 
+@pytest.mark.fault("disk", "no room on the standard output, or it is closed", "one line; status 1")
 @pytest.mark.parametrize(
     ("redirection", "said"),
     [

@@ -155,6 +155,7 @@ def test_score_writes_the_domain(strong: str, weak: str, plugin: str) -> None:
     assert "domain" not in json.loads(plain.splitlines()[0])
 
 
+@pytest.mark.slow
 def test_annotate_writes_options_that_repeat_the_routing(
     strong: str, weak: str, plugin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_engines_are_told_apart_as_objects() -> None:
         ({"weak_tokenizer": "t", "weak_adapter": "x"}, "adapter has no effect on it"),
         ({"weak_tokenizer": "t", "weak_revision": "v1"}, "revision has no effect on it"),
         ({"weak_tokenizer": "t", "trust_remote_code": True}, "trust_remote_code has no effect"),
+        ({"weak_tokenizer": "t", "compile": "on"}, "compile has no effect on it"),
         ({"weak": Uniform}, "got the class Uniform. Give an instance of it"),
     ],
 )

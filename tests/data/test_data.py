@@ -64,6 +64,11 @@ def latin(rows: list[dict[str, Any]]) -> bytes:
     return lines(rows).replace(b"p5", b"p\xe95")
 
 
+@pytest.mark.fault(
+    "rows",
+    "a file of rows is cut short, damaged, or in another encoding",
+    "one line with the file and the line of it, before any work",
+)
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -93,6 +98,9 @@ def test_a_damaged_file_is_named_with_the_line(
         assert "\n" not in str(caught.value) and "good" not in str(caught.value)
 
 
+@pytest.mark.fault(
+    "rows", "bytes in a column of texts that are no UTF-8", "one line with the row, before any work"
+)
 def test_texts_that_no_text_can_be_are_found_before_any_work(tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"caf\xe9"], pa.binary())
     column = pa.Array.from_buffers(pa.string(), 2, raw.buffers())

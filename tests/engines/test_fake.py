@@ -8,13 +8,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 from helpers import tiny
 from helpers.engines import logprobs
 
-from drsow_plugin import Annotator, ConfigError, DataError, DrSoW, EngineError, FakeEngine
+from drsow_plugin import ConfigError, DataError, DrSoW, EngineError, FakeEngine
 from drsow_plugin.errors import NonFiniteError
 from drsow_plugin.records import Problem, TokenPair
 
@@ -144,6 +143,10 @@ def test_an_engine_cannot_reorder_what_it_was_asked() -> None:
 
 
 def test_what_an_engine_says_of_another_kind_is_tried_again(tokenizer: str, tmp_path: Path) -> None:
+    import datasets
+
+    from drsow_plugin import Annotator
+
     state = {"is_up": False}
 
     def answer(pair: TokenPair) -> Problem | list[float]:
@@ -191,6 +194,7 @@ def test_what_does_not_go_with_an_engine_is_said(tokenizer: str) -> None:
         pair(tokenizer, FakeEngine(), FakeEngine(7), max_length=4).score(["q" * 99], ["a"])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_local_needs_no_torch(tokenizer: str, tmp_path: Path) -> None:
     script = tmp_path / "without_torch.py"
     script.write_text(

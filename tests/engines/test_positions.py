@@ -12,15 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import datasets
 import pytest
 from helpers import tiny
-from lm_eval import simple_evaluate
-from lm_eval.tasks import TaskManager
 from measure import Positions, causal_lms
 from workloads import LLMBAR, Row, Unique, tokenised, unique, workload
 
-from drsow_plugin import Annotator, DrSoW, DrSoWLM, tasks_path
+from drsow_plugin import DrSoW
 from drsow_plugin.engines.local.engine import LocalEngine
 from drsow_plugin.records import TokenPair
 
@@ -79,6 +76,10 @@ def test_best_of_n_costs_what_the_responses_cost(pair: dict[str, str]) -> None:
 
 
 def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
+    import datasets
+
+    from drsow_plugin import Annotator
+
     rows = workload("w2", 24)
     data = datasets.Dataset.from_list(
         [
@@ -97,6 +98,11 @@ def test_the_same_is_true_of_map(pair: dict[str, str]) -> None:
 
 
 def test_the_same_is_true_of_lm_eval(pair: dict[str, str]) -> None:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from drsow_plugin import DrSoWLM, tasks_path
+
     rows = [json.loads(line) for line in LLMBAR.read_text(encoding="utf-8").splitlines()]
     subset = [row for row in rows if row["subset"] == "llmbar-natural"][:12]
     expected = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from helpers.engines import rows
 
@@ -76,18 +75,4 @@ def test_a_chunk_can_be_read_again_from_where_it_begins() -> None:
     rest = tree.chunk(half.next, 15)
     assert [*half.ids, *rest.ids] == whole.ids.tolist()
     assert rest.next is not None and whole.next is not None
-    assert rest.next.node == whole.next.node
-    assert rest.next.prefix.tolist() == whole.next.prefix.tolist()
-
-
-def test_lengths_for_flash_attention_are_those_of_the_runs_and_their_keys() -> None:
-    tree = TokenTree(rows(5))
-    for chunk in chunks(tree, 50, 9):
-        varlen = chunk.varlen
-        queries, keys = np.diff(varlen.cu_seqlens_q), np.diff(varlen.cu_seqlens_k)
-        assert queries.tolist() == [run.stop - run.start for run in chunk.runs]
-        parts = np.split(varlen.slots, varlen.cu_seqlens_k[1:-1])
-        for run, part in zip(chunk.runs, parts, strict=True):
-            assert part.tolist() == [slot for span in run.keys for slot in range(*span)]
-        assert (varlen.max_seqlen_q, varlen.max_seqlen_k) == (queries.max(), keys.max())
-        assert varlen.cu_seqlens_q[-1] == len(chunk.ids)
+    assert rest.next == whole.next

@@ -87,7 +87,7 @@ def test_lm_eval_is_extended_also_after_somebody_looked_for_it(tmp_path: Path, f
     found = python(f"{LOAD}{first}\n{IMPORT_ALL}{after}", lm_eval(tmp_path, EXPECTED))
     assert found.stderr == ""
     assert found.stdout.splitlines() == [
-        "drsow",
+        "drsow reward",
         "('a_over_b', 'A_OVER_B') ('theirs', 'theirs')",
         "SourceFileLoader",  # nobody who looks at the module later sees ours
     ]
@@ -122,7 +122,7 @@ def test_another_finder_that_asks_all_finders_does_no_harm(tmp_path: Path) -> No
     )
     after = "from lm_eval.api.registry import model_registry\nprint(*model_registry)"
     found = python(other + LOAD + IMPORT_ALL + after, lm_eval(tmp_path, EXPECTED))
-    assert (found.stdout, found.stderr) == ("drsow\n", "")
+    assert (found.stdout, found.stderr) == ("drsow reward\n", "")
 
 
 def test_our_errors_end_lm_evals_command_with_one_line_and_others_pass(tmp_path: Path) -> None:

@@ -254,7 +254,9 @@ class HubServer:
     ) -> Answer:
         commit = self._commit(self._repository(request, id), revision)
         inside = f"{path}/" if path else ""
-        entries = list(walk(commit.files, inside, recursive=query.get("recursive") == "True"))
+        entries = list(
+            walk(commit.files, inside, recursive=query.get("recursive") in ("True", "true"))
+        )
         if path and not entries:
             raise Refusal(404, f"{path} does not exist on {revision}", "EntryNotFound")
         return answer(entries)

@@ -38,8 +38,10 @@ def main(strong: str, weak: str, root: Path, points: int) -> None:
     torch.set_num_threads(1)
     data = rows()
 
+    annotator = Annotator(strong, weak)  # opened once: killed is what is done with it
+
     def run(folder: Path) -> datasets.Dataset:
-        return Annotator(strong, weak).run(data, cache_dir=str(folder), shard_rows=SHARD)
+        return annotator.run(data, cache_dir=str(folder), shard_rows=SHARD)
 
     run(root / "warm")
     started = time.monotonic()

@@ -6,12 +6,14 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.commands import drsow
+from helpers.serving import served
 
 OUTPUT = ("text", "json")
 """The languages of blocks that say what the block before them prints."""
@@ -40,17 +42,20 @@ def commands(text: str) -> Iterator[str]:
     joined = _HERE_DOCUMENT.sub("", text).replace("\\\n", " ").replace("|\n", "|")
     for line in joined.splitlines():
         if words := shlex.split(line, comments=True):
-            yield " ".join(word if word == "|" else shlex.quote(word) for word in words)
+            yield " ".join(word if word in "|&" else shlex.quote(word) for word in words)
 
 
-class Reader:
+class Reader(contextlib.ExitStack):
     """Does what blocks say, one after the other, in the working directory.
+
+    What is started to run beside the rest is stopped when the reader is closed.
 
     Attributes:
         not_run: Commands that are left out.
     """
 
     def __init__(self, not_run: Collection[str] = ()) -> None:
+        super().__init__()
         self.not_run = not_run
         self._names: dict[str, Any] = {"__name__": "__main__"}
 
@@ -72,6 +77,11 @@ class Reader:
     def _run(self, command: str) -> str:
         if command in self.not_run:
             return ""
+        if command.startswith("drsow serve") and command.endswith(" &"):
+            self.enter_context(served(shlex.split(command)[2:-1]))
+            return ""
+        if command.startswith("curl "):
+            return subprocess.run(shlex.split(command), capture_output=True, text=True).stdout
         echo, _, piped = command.rpartition(" | ")
         name, *arguments = shlex.split(piped)
         assert name == "drsow", f"only drsow is run, not: {command}"

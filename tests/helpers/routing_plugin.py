@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import datasets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import datasets
 
 PLUGIN = """
 from drsow_plugin import Domain, Router, hookimpl
@@ -42,4 +45,6 @@ def pairs(number: int = 12) -> datasets.Dataset:
         }
         for n in range(number)
     ]
+    import datasets
+
     return datasets.Dataset.from_list(rows)

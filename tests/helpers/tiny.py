@@ -207,10 +207,25 @@ CONFIGS = {
 
 def model(arch: str = "llama", seed: int = 0) -> torch.nn.Module:
     """Return a random model whose predictions are not uniform."""
+    return from_config(CONFIGS[arch](), seed)
+
+
+def from_config(config: tf.PretrainedConfig, seed: int = 0) -> torch.nn.Module:
+    """Return a random model of a configuration whose predictions are not uniform."""
     torch.manual_seed(seed)
-    made = tf.AutoModelForCausalLM.from_config(CONFIGS[arch]()).eval()
+    if getattr(config, "attn_logit_softcapping", None):
+        config._attn_implementation = "eager"  # the usual one leaves it out before 5.21
+    made = tf.AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         made.get_output_embeddings().weight.normal_(0, 1 / 32**0.5)
+    return made
+
+
+def weighty(made: torch.nn.Module) -> torch.nn.Module:
+    """Let a model's layers change what goes through them, as those of trained models do."""
+    with torch.no_grad():
+        for parameter in made.model.layers.parameters():
+            parameter.mul_(10 if parameter.dim() > 1 else 1)
     return made
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from drsow_plugin import ConfigError, DrSoW
 from drsow_plugin.models import pool
-from drsow_plugin.models.language_model import ModelRow
+from drsow_plugin.models.row import ModelRow
 
 
 def save_lora(base: str, folder: Path, seed: int) -> str:
@@ -166,6 +166,7 @@ def test_each_side_scores_as_a_model_of_its_own(
     assert len(pool_of(drsow).weights) == 1 + moved
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_its_base_leaves_the_models_that_were_there_as_they_were(
     tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,11 @@ def test_rewards_and_fingerprint_are_those_without_copies(
     assert open_pair(gguf_file).fingerprint == fingerprint
 
 
+@pytest.mark.fault(
+    "shard",
+    "the converted copy of a GGUF file is damaged",
+    "it is made again; the rewards are the same",
+)
 @pytest.mark.parametrize("part", ["config", "model", "tokenizer"])
 def test_a_damaged_copy_is_made_again(gguf_file: Path, cache: Path, part: str) -> None:
     first = rewards(gguf_file)
@@ -102,6 +107,9 @@ def test_a_file_that_lacks_weights_is_refused_and_not_kept(tmp_path: Path, cache
     assert "model" not in copies(cache)
 
 
+@pytest.mark.fault(
+    "model", "a GGUF file changes while it is converted", "one line; no copy is kept"
+)
 def test_a_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +126,11 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     assert "model" not in copies(cache)
 
 
+@pytest.mark.fault(
+    "folder",
+    "there is no cache for the copy of a GGUF file",
+    "the file itself is read, with a warning; the rewards are the same",
+)
 def test_without_a_cache_the_file_itself_is_read(
     gguf_file: Path,
     tmp_path: Path,

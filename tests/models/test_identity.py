@@ -64,6 +64,11 @@ def removed(model: Path, other: Path) -> None:
 CHANGES = [swapped, overwritten, replaced_with_its_times, added, removed]
 
 
+@pytest.mark.fault(
+    "model",
+    "a file of a model is changed, replaced, added or removed before the weights are loaded",
+    "one line that names the file; nothing is scored",
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_model_changed_before_it_is_loaded_scores_nothing(
     model: Path, other: Path, weak: str, change: Callable[[Path, Path], None]
@@ -75,6 +80,11 @@ def test_a_model_changed_before_it_is_loaded_scores_nothing(
         drsow.score(PROMPTS, RESPONSES)
 
 
+@pytest.mark.fault(
+    "model",
+    "a file of a model is changed, replaced, added or removed while it scores",
+    "one line that names the file; none of the rewards of that call are given",
+)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_model_changed_while_it_scores_gives_no_reward(
     model: Path, other: Path, weak: str, change: Callable[[Path, Path], None]
@@ -98,6 +108,9 @@ def test_other_attributes_of_a_file_are_no_change(model: Path, weak: str) -> Non
     assert drsow.score(PROMPTS, RESPONSES) == expected
 
 
+@pytest.mark.fault(
+    "model", "a file of a model changes while it is hashed", "one line that names the file"
+)
 def test_a_file_changed_while_it_is_hashed_has_no_fingerprint(
     model: Path, other: Path, weak: str
 ) -> None:
@@ -118,6 +131,11 @@ def test_a_hash_is_not_remembered_while_the_time_of_a_file_may_hide_a_change(
     assert file_sha256(file) != before
 
 
+@pytest.mark.fault(
+    "model",
+    "an adapter changes before it is loaded",
+    "one line that names the file; nothing is scored",
+)
 def test_an_adapter_changed_before_it_is_loaded_scores_nothing(tmp_path: Path, weak: str) -> None:
     peft = pytest.importorskip("peft")
     adapted = peft.get_peft_model(tiny.model(), peft.LoraConfig(init_lora_weights=False))
@@ -157,6 +175,11 @@ def kept(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*.parquet") if path.is_file()]
 
 
+@pytest.mark.fault(
+    "model",
+    "the folder of a model is replaced between hashing and loading",
+    "one line; nothing is kept in the cache",
+)
 def test_a_folder_replaced_between_hashing_and_loading_leaves_nothing_in_the_cache(
     tmp_path: Path, model: Path, other: Path, weak: str
 ) -> None:
@@ -168,6 +191,11 @@ def test_a_folder_replaced_between_hashing_and_loading_leaves_nothing_in_the_cac
     assert not kept(tmp_path / "cache")
 
 
+@pytest.mark.fault(
+    "model",
+    "a worker finds another model in the folder than the run began with",
+    "one line; nothing is kept in the cache",
+)
 def test_another_process_that_opens_another_model_keeps_nothing(
     tmp_path: Path, model: Path, other: Path, weak: str
 ) -> None:
@@ -179,6 +207,11 @@ def test_another_process_that_opens_another_model_keeps_nothing(
     assert not kept(tmp_path / "cache")
 
 
+@pytest.mark.fault(
+    "model",
+    "a worker reads another template than the run began with",
+    "one line; nothing is kept in the cache",
+)
 def test_another_process_that_reads_another_template_keeps_nothing(
     tmp_path: Path, strong: str, weak: str
 ) -> None:
@@ -191,6 +224,11 @@ def test_another_process_that_reads_another_template_keeps_nothing(
     assert not kept(tmp_path / "cache")
 
 
+@pytest.mark.fault(
+    "model",
+    "a GGUF file is replaced before it is loaded",
+    "one line that names the file; nothing is scored",
+)
 def test_a_gguf_file_that_is_replaced_before_it_is_loaded_scores_nothing(
     tmp_path: Path, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +241,11 @@ def test_a_gguf_file_that_is_replaced_before_it_is_loaded_scores_nothing(
         drsow.score(PROMPTS, RESPONSES)
 
 
+@pytest.mark.fault(
+    "model",
+    "a file of a model is overwritten in the middle of a run",
+    "one line; the rows before it are kept, under the model that scored them",
+)
 def test_a_file_overwritten_in_the_middle_of_a_run_keeps_the_rows_before_it(
     tmp_path: Path, model: Path, other: Path, weak: str
 ) -> None:
@@ -250,6 +293,11 @@ def test_the_commit_of_a_hub_model_is_in_the_fingerprint(
     assert first.pinned_config.strong.revision == "a" * 40
 
 
+@pytest.mark.fault(
+    "model",
+    "a branch on the Hub moves between reading and loading",
+    "the commit that was read is the one that is loaded",
+)
 def test_a_branch_that_moves_between_reading_and_loading_is_not_followed(
     branch: Callable[[str], object], strong: str, weak: str
 ) -> None:

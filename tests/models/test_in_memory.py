@@ -88,6 +88,17 @@ def test_an_object_is_left_as_it_was(strong: str, tokenizer: Any, weak: str) -> 
     model(input_ids=torch.arange(1, 80)[None]).logits.sum().backward()  # it can still be trained
 
 
+def test_an_object_s_layers_are_compiled_for_as_long_as_it_scores(
+    model: Any, tokenizer: Any, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda own, **_: compiled.append(own) or own)
+    drsow = DrSoW(model, weak, strong_tokenizer=tokenizer, strong_compile="on")
+    assert drsow.score(PROMPTS, RESPONSES)
+    assert [own.__self__ for own in compiled] == [*model.model.layers]
+    assert not any("forward" in vars(layer) for layer in model.model.layers)
+
+
 def test_the_fingerprint_is_of_the_parameters(
     model: Any, tokenizer: Any, strong: str, weak: str
 ) -> None:
@@ -103,6 +114,11 @@ def test_the_fingerprint_is_of_the_parameters(
     assert first.fingerprint != DrSoW(twin, weak, strong_tokenizer=tokenizer).fingerprint
 
 
+@pytest.mark.fault(
+    "model",
+    "a model in memory is trained on after it was identified",
+    "one line; none of the rewards of that call are given",
+)
 def test_an_object_that_is_trained_on_after_it_was_identified_gives_no_reward(
     model: Any, tokenizer: Any, weak: str
 ) -> None:

@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 import transformers
+from helpers import tiny
 from helpers.oracle import token_logprobs
 
 from drsow_plugin import ConfigError, DrSoW, FakeEngine, LanguageModel
-from drsow_plugin.models.language_model import ModelRow
+from drsow_plugin.models.row import ModelRow
 from drsow_plugin.records import TokenPair
 
 PROMPTS = ["What is the capital of France?", [{"role": "user", "content": "Add two numbers."}]]
@@ -29,6 +30,27 @@ def test_log_probs_are_those_of_plain_transformers_in_float64(strong: str) -> No
         assert logprob.num_tokens == len(pair.response_ids)
 
 
+def test_models_that_end_turns_by_another_token_each_read_their_own(strong: str, weak: str) -> None:
+    first, second = (tiny.tokenizer("gpt2_bos", "mistral") for _ in "sw")  # asks for eos_token
+    second.eos_token = "<|im_end|>"
+    drsow = DrSoW(strong, weak, strong_tokenizer=first, weak_tokenizer=second)
+    alone = LanguageModel(strong, tokenizer=first), LanguageModel(weak, tokenizer=second)
+    rewards = drsow.score(PROMPTS, RESPONSES)
+    totals = [model.logprobs(PROMPTS, RESPONSES) for model in alone]
+    for strong_one, weak_one, reward in zip(*totals, rewards, strict=True):
+        assert reward.reward == strong_one.total - weak_one.total
+
+
+def test_what_a_template_is_told_of_the_tokenizer_is_in_the_fingerprint(strong: str) -> None:
+    found = set()
+    for token in ("</s>", "<|im_end|>", "</s>"):
+        tokenizer = tiny.tokenizer("gpt2_bos", "mistral")
+        tokenizer.eos_token = token  # behind earlier turns too
+        model = LanguageModel(strong, tokenizer=tokenizer, end_of_turn=False)
+        found.add(model.identity.fingerprint())
+    assert len(found) == 2
+
+
 def test_a_reward_is_two_models_subtracted_to_the_last_bit(strong: str, weak: str) -> None:
     alone = [LanguageModel(source).logprobs(PROMPTS, RESPONSES) for source in (strong, weak)]
     rewards = DrSoW(strong, weak).score(PROMPTS, RESPONSES)
@@ -36,6 +58,11 @@ def test_a_reward_is_two_models_subtracted_to_the_last_bit(strong: str, weak: st
         assert reward.reward == strong_one.total - weak_one.total
 
 
+@pytest.mark.fault(
+    "rows",
+    "a row that cannot be scored, among others",
+    "its reason in place of a number; the others have theirs",
+)
 def test_a_row_that_cannot_be_scored_says_why_and_takes_no_other_with_it(strong: str) -> None:
     model = LanguageModel(strong, max_length=60, overflow="skip")
     prompts = ["short", "long " * 99, [{"content": "no role"}], "short", "short"]

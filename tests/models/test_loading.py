@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from helpers import tiny
 from helpers.engines import pool_of
 
 from drsow_plugin import ConfigError, DrSoW
+from drsow_plugin.models import loading
 
 PROMPTS, RESPONSES = ["What is the capital of France?"] * 2, ["It is Paris.", "A dog."]
 
@@ -49,6 +53,29 @@ def test_the_attention_implementation_of_a_side(strong: str, weak: str) -> None:
     usual = DrSoW(strong, weak).score(PROMPTS, RESPONSES)
     for a, b in zip(drsow.score(PROMPTS, RESPONSES), usual, strict=True):
         assert a.reward == pytest.approx(b.reward, abs=1e-5)
+
+
+def test_whether_layers_are_compiled_is_recorded_and_no_other_model(
+    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda own, **_: compiled.append(own) or own)
+    drsow, usual = DrSoW(strong, weak, strong_compile="on"), DrSoW(strong, weak)
+    assert drsow.score(PROMPTS, RESPONSES) == usual.score(PROMPTS, RESPONSES)
+    layers = loaded(drsow, "strong").model.layers
+    assert [own.__self__ for own in compiled] == [*layers]
+    assert [drsow.describe()[side]["compile"] for side in ("strong", "weak")] == ["on", "auto"]
+    assert drsow.fingerprint == usual.fingerprint
+
+
+def test_compiling_has_no_effect_where_rows_are_scored_one_by_one(
+    strong: str, weak: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "compile", None)
+    options = {"strong_attn_implementation": "eager", "strong_compile": "on"}
+    DrSoW(strong, weak, **options).score(PROMPTS, RESPONSES)
+    [line] = [line for line in caplog.messages if "compile" in line]
+    assert line == f"strong={strong!r}: compile=on has no effect: rows are scored one by one."
 
 
 @pytest.mark.parametrize("device_map", ["auto", '{"": "cpu"}', {"": "cpu"}])
@@ -94,3 +121,46 @@ def test_a_quantised_side(tmp_path_factory: pytest.TempPathFactory, strong: str,
     for a, b in zip(drsow.score(PROMPTS, RESPONSES), usual.score(PROMPTS, RESPONSES), strict=True):
         assert a.weak_logprob == pytest.approx(b.weak_logprob, abs=0.5)
         assert a.weak_logprob != b.weak_logprob and a.strong_logprob == b.strong_logprob
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> str:
+    tiny.tokenizer("gpt2_bos").save_pretrained(tmp_path)
+    config = tiny.CONFIGS["llama"]()
+    config.tie_word_embeddings = True
+    tiny.from_config(config).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_tied_weights_where_another_thread_left_the_tying_switched_off(
+    tied: str, weak: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = DrSoW(tied, weak).score(PROMPTS, RESPONSES)
+    monkeypatch.setattr(tf.PreTrainedModel, "tie_weights", lambda *_, **__: None)
+    _, report = tf.AutoModelForCausalLM.from_pretrained(tied, output_loading_info=True)
+    assert report["missing_keys"] == {"lm_head.weight"}  # so do others find them
+    assert DrSoW(tied, weak).score(PROMPTS, RESPONSES) == usual
+
+
+def test_checkpoints_load_one_at_a_time(tied: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once put back each other's switched off tying, which then stays off."""
+    load, inside, most = tf.AutoModelForCausalLM.from_pretrained, [0], [0]
+    together = threading.Barrier(2)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)  # holds until another thread is in here too, or gives up
+        try:
+            return load(*args, **kwargs)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(tf.AutoModelForCausalLM, "from_pretrained", counted)
+    threads = [threading.Thread(target=loading.load_causal_lm, args=(tied,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]

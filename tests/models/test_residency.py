@@ -10,7 +10,7 @@ from helpers import tiny
 from helpers.engines import pool_of
 from transformers import AutoModelForCausalLM
 
-from drsow_plugin import DrSoW
+from drsow_plugin import DrSoW, LanguageModel
 from drsow_plugin.errors import EngineError
 from drsow_plugin.models import pool
 from drsow_plugin.models.weights import Weights, weight_bytes
@@ -47,6 +47,11 @@ def test_models_that_fit_stay(strong: str, weak: str, loads: list[str]) -> None:
     assert loads == ["strong", "weak"]
 
 
+@pytest.mark.fault(
+    "memory",
+    "two models do not fit into memory together",
+    "they take turns, with one warning; the rewards are the same",
+)
 def test_models_that_do_not_fit_take_turns(
     strong: str,
     weak: str,
@@ -69,6 +74,11 @@ def test_models_that_do_not_fit_take_turns(
     assert caplog.text.count("the models take turns") == 1
 
 
+@pytest.mark.fault(
+    "memory",
+    "memory runs out while the second model is loaded",
+    "the first one is let go of and loaded again later; the rewards are the same",
+)
 def test_running_out_of_memory_while_loading_lets_go_of_the_other(
     strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +96,9 @@ def test_running_out_of_memory_while_loading_lets_go_of_the_other(
     assert tried == [strong, weak, weak, strong]
 
 
+@pytest.mark.fault(
+    "memory", "a model does not fit into memory alone", "one line that says what to do"
+)
 def test_a_model_that_does_not_fit_alone_is_an_error(
     strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,8 +108,11 @@ def test_a_model_that_does_not_fit_alone_is_an_error(
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", never)
     with pytest.raises(EngineError, match=r"loading the strong model on cpu\. Use a smaller dtype"):
         DrSoW(strong, weak).score(PROMPTS, RESPONSES)
+    with pytest.raises(EngineError, match="while loading the model on cpu"):
+        LanguageModel(strong).logprobs(PROMPTS, RESPONSES)
 
 
+@pytest.mark.slow
 def test_adapters_come_back_with_their_weights(
     tmp_path: Path, strong: str, weak: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

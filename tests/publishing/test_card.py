@@ -175,3 +175,20 @@ def test_the_card_says_what_sent_prompts_to_domains_and_what_they_added(tmp_path
 )
 def test_sizes_are_named_as_the_hub_names_them(rows: int, name: str) -> None:
     assert size_category(rows) == name
+
+
+def test_no_address_of_a_server_is_published_nor_where_its_key_is() -> None:
+    url, place = "http://gpu-7.internal:8000/v1", "SECRET_PLACE"
+    report = {
+        "options": {"strong": "a/b", "strong_server": [url], "strong_server_key": place},
+        "pair": {"strong": {"source": "a/b", "server": [url], "served": {"model": "b"}}},
+        "command": f"drsow annotate a/data out --strong a/b --strong-server {url} "
+        f"--strong-server-key={place} --strong-server-model b",
+        "groups": {"server": {"rows": 3}},
+    }
+    kept = without_local_paths(report)
+    assert url not in str(kept) and place not in str(kept)
+    assert kept["options"] == {"strong": "a/b"}
+    assert kept["pair"]["strong"] == {"source": "a/b", "served": {"model": "b"}}
+    assert kept["groups"] == {"server": {"rows": 3}}
+    assert kept["command"].endswith("--strong-server-model b")

@@ -253,6 +253,7 @@ def test_a_failure_that_stays_ends_in_an_error(server: HubServer, data: datasets
     assert len(tries) == len(repository.WAITS) + 1
 
 
+@pytest.mark.fault("kill", "a publication is broken off", "the next one makes it whole")
 def test_an_interrupted_publication_is_completed_by_the_next(
     server: HubServer, data: datasets.Dataset
 ) -> None:
@@ -346,6 +347,7 @@ def test_the_training_example_of_the_card_runs(
 
 
 @pytest.mark.parametrize("kind", ["candidates", "named otherwise"])
+@pytest.mark.slow
 def test_the_training_example_of_labelled_data_runs(
     server: HubServer, strong: str, weak: str, tmp_path: Path, kind: str
 ) -> None:

@@ -29,6 +29,15 @@ BOUND = 5e-4  # nats a response
 FLOAT32_SOFTMAX = 2.5e-5
 
 
+# As SmolLM2-135M-Instruct's config.json has it; given, so that the file is parsed once less.
+SMOLLM2: dict[str, Any] = {
+    **{"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "head_dim": 64},
+    **{"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
+    **{"max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "tie_word_embeddings": True},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+}
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[tuple[str, str]]:
     """Pairs of LLMBar, hard cases for the boundary, and a response of about 500 tokens."""
@@ -56,7 +65,7 @@ def weights() -> tf.PreTrainedModel:
     """Return the demo model in float32, as a plain model that nothing knows to be a GGUF."""
     path = demo_model()
     loaded = tf.AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
+        path.parent, gguf_file=path.name, dtype=torch.float32, config=tf.LlamaConfig(**SMOLLM2)
     )
     config = tf.LlamaConfig(**{**loaded.config.to_dict(), "quantization_config": None})
     del config.quantization_config

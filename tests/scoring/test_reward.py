@@ -18,7 +18,7 @@ from helpers.oracle import token_logprobs
 
 from drsow_plugin import ConfigError, DataError, DrSoW
 from drsow_plugin.errors import NonFiniteError, OverflowLengthError
-from drsow_plugin.models.language_model import ModelRow
+from drsow_plugin.models.row import ModelRow
 from drsow_plugin.records import LogProb
 from drsow_plugin.scoring.reward import reward
 
@@ -258,6 +258,8 @@ def test_the_description_records_the_pair_and_survives_json(strong: str, weak: s
         != (described["weak"]["sha256"]["model.safetensors"])
     )
     assert described["strong"]["dtype"] == "float32"
+    exact = {"tf32": False, "reduced_precision_reduction": False}
+    assert described["strong"]["arithmetic"] == described["weak"]["arithmetic"] == exact
     assert len(described["strong"]["template_sha256"]) == 64
     assert described["weak"]["template_sha256"] is None
     assert described["versions"]["torch"] == torch.__version__

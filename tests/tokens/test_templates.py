@@ -17,7 +17,7 @@ from drsow_plugin.config.model import DEFAULT_DATE
 from drsow_plugin.config.pair import as_options, parse_pair
 from drsow_plugin.errors import ConfigError, TemplateError
 from drsow_plugin.tokens import bounds
-from drsow_plugin.tokens.chat_template import _plain
+from drsow_plugin.tokens.compiled_template import _plain
 from drsow_plugin.tokens.renderer import REWRITTEN
 from drsow_plugin.tokens.sandbox import BoundedTemplate
 
@@ -196,6 +196,9 @@ def test_templates_that_run_on_or_fail_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault(
+    "rows", "a row that makes a template run on or fail", "that row alone has no reward"
+)
 @pytest.mark.parametrize("bad", ["power", "loops", "doubling", "recursion", "division", "bytes"])
 def test_a_template_that_fails_for_one_row_costs_that_row_alone(bad: str) -> None:
     guarded = (

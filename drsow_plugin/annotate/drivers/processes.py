@@ -10,38 +10,55 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing import connection
 from typing import Any
 
+from drsow_plugin.annotate.drivers.ahead import made_ahead
 from drsow_plugin.annotate.items import Item, Rewards
 from drsow_plugin.annotate.scorer import Scorer
 from drsow_plugin.annotate.store import RewardStore
-from drsow_plugin.annotate.tables import Shard
+from drsow_plugin.annotate.tables import Shard, UnreadShard
 from drsow_plugin.errors import EngineError
 from drsow_plugin.models.devices import use_threads
 from drsow_plugin.progress import RowProgress
+from drsow_plugin.scoring.rows import Row
 
 _Pending = Future[tuple[Rewards, int]] | Rewards
 
 
 def score_here(
-    scorer: Scorer, shards: Iterable[Shard], store: RewardStore, progress: RowProgress
+    scorer: Scorer, shards: Iterable[UnreadShard], store: RewardStore, progress: RowProgress
 ) -> Generator[tuple[Shard, Rewards], None, None]:
-    """Score in this process; a :class:`~drsow_plugin.annotate.drivers.Driver`."""
-    for shard in shards:
-        rewards = store.load(shard.items)
-        if rewards is None:
-            store.check_writable()
-            rewards = scorer.rewards(shard.items, progress=progress.within(len(shard.items)))
-            store.save(shard.items, rewards)
-        progress.finish(len(shard.items))
-        yield shard, rewards
+    """Score in this process; a :class:`~drsow_plugin.annotate.drivers.Driver`.
+
+    The next shard is read, and tokenized, in a thread while one is scored.
+    """
+    with closing(made_ahead(shards, partial(_read, scorer, store))) as ahead:
+        for shard, read in ahead:
+            rewards = store.load(shard.items)
+            if rewards is None:
+                store.check_writable()
+                advance = progress.within(len(shard.items))
+                rewards = scorer.rewards(shard.items, read=read, progress=advance)
+                store.save(shard.items, rewards)
+            progress.finish(len(shard.items))
+            yield shard, rewards
+
+
+def _read(
+    scorer: Scorer, store: RewardStore, unread: UnreadShard
+) -> tuple[Shard, list[Row] | None]:
+    """Return a shard with its rows, tokenized where that is needed and asks no model."""
+    shard = unread()
+    is_needed = not (scorer.routes or store.path(shard.items).is_file())
+    return shard, scorer.read(shard.items) if is_needed else None
 
 
 def score_in_processes(
     scorer: Scorer,
-    shards: Iterable[Shard],
+    shards: Iterable[UnreadShard],
     store: RewardStore,
     progress: RowProgress,
     *,
@@ -64,7 +81,8 @@ def score_in_processes(
     waiting: deque[tuple[Shard, _Pending]] = deque()
 
     try:
-        for shard in shards:
+        for unread in shards:
+            shard = unread()
             waiting.append((shard, _submit(pool, shard, store)))
             while len(waiting) > 2 * num_proc:
                 yield _next(waiting, store, progress)
@@ -135,7 +153,8 @@ _mine: dict[str, Any] = {}
 def _start(scorer: Scorer, ranks: Any, store: RewardStore, threads: int) -> None:
     from tqdm import tqdm
 
-    use_threads(threads)
+    if scorer.pair.computes_here:
+        use_threads(threads)
     # The default is a lock between processes, which one that is ended would leave behind.
     tqdm.set_lock(threading.RLock())
     threading.Thread(target=_end_with_parent, daemon=True).start()

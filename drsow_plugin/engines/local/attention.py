@@ -12,15 +12,19 @@ of one number, by which it is found again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from drsow_plugin.engines.local.failures import is_out_of_memory, one_line
 from drsow_plugin.engines.local.masks import Masks, UnshareableError
+from drsow_plugin.engines.local.transfer import moved
 from drsow_plugin.engines.local.tree import Chunk, Run
 
 NAME = "drsow_tree"
@@ -40,6 +44,11 @@ _HARMLESS = {
 }
 
 KeyValue = tuple[torch.Tensor, torch.Tensor]
+T = TypeVar("T")
+
+
+class KernelError(UnshareableError):
+    """A kernel cannot attend as a layer asks; another one may."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Options:
 
 
 Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "Packing", Options], torch.Tensor]
-"""From queries, (heads, tokens, size), and keys and values, (key heads, slots, size), to the
-attended values, (tokens, heads, size)."""
+"""From queries, (heads, tokens, size), and keys and values, (slots, key heads, size) and
+contiguous, to the attended values, (tokens, heads, value size)."""
 
 
 def attend_to_nothing(query: torch.Tensor, _key: Any, value: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -77,8 +86,8 @@ class Packing:
     Attributes:
         chunk: What is computed.
         kernel: What attends.
-        cache: KV cache of the chunk's prefix: for each layer keys and values, (key heads,
-            prefix, size).
+        cache: KV cache of the chunk's prefix: for each layer keys and values, (prefix, key
+            heads, size).
         next_cache: The KV cache to carry to the next chunk, filled in layer by layer.
         masks: The masks that the model makes and hands to its layers.
     """
@@ -88,24 +97,51 @@ class Packing:
     cache: Sequence[KeyValue]
     next_cache: list[KeyValue] = field(default_factory=list)
     masks: Masks = field(default_factory=Masks)
-    _tensors: dict[Any, torch.Tensor] = field(default_factory=dict)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def with_cache(self, key: torch.Tensor, value: torch.Tensor) -> KeyValue:
-        """Return the layer's keys and values behind those of the KV cache; fill the next one."""
-        if self.cache:
-            cached_key, cached_value = self.cache[len(self.next_cache)]
-            key = torch.cat([cached_key.to(key.device), key], dim=1)
-            value = torch.cat([cached_value.to(value.device), value], dim=1)
-        slots = self.on("next_cache", self.chunk.next_cache, key.device)
-        self.next_cache.append((key.index_select(1, slots), value.index_select(1, slots)))
-        return key, value
+        """Return the layer's keys and values behind those of the KV cache; fill the next one.
 
-    def on(self, name: str, values: Any, device: torch.device) -> torch.Tensor:
+        Args:
+            key: (key heads, tokens, size).
+            value: (key heads, tokens, value size).
+
+        Returns:
+            (slots, key heads, size) each, contiguous: kernels gather whole slots.
+        """
+        before = self.cache[len(self.next_cache)] if self.cache else (None, None)
+        joined_key, joined_value = map(_joined, before, (key, value))
+        slots = self.on("next_cache", self.chunk.next_cache, key.device)
+        self.next_cache.append((gathered(joined_key, slots), gathered(joined_value, slots)))
+        return joined_key, joined_value
+
+    def move(self, device: torch.device, more: Mapping[Hashable, npt.NDArray[np.integer]]) -> None:
+        """Bring arrays that are known beforehand to a device, in one copy.
+
+        Args:
+            device: Where the token ids go in.
+            more: What the kernel will ask for, by the names that :meth:`on` is given.
+        """
+        chunk = self.chunk
+        arrays: dict[Hashable, npt.NDArray[np.integer]] = {
+            "ids": chunk.ids,
+            "positions": chunk.positions,
+            "predicting_positions": chunk.predicting_positions,
+            "next_cache": chunk.next_cache,
+            **more,
+        }
+        for name, tensor in moved(arrays, device).items():
+            self._made[name, device] = tensor
+
+    def on(self, name: Hashable, values: Any, device: torch.device) -> torch.Tensor:
         """Return an array of the chunk's as a tensor on a device; made once for all layers."""
-        where = (name, device)
-        if where not in self._tensors:
-            self._tensors[where] = torch.as_tensor(values).to(device)
-        return self._tensors[where]
+        return self.once((name, device), lambda: moved({name: values}, device)[name])
+
+    def once(self, name: Hashable, make: Callable[[], T]) -> T:
+        """Return what is made of the chunk, once for all layers."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]  # type: ignore[no-any-return]
 
     def mask(self, run: Run, window: int | None, like: torch.Tensor) -> torch.Tensor:
         """Return what is added to a run's logits: 0 where a key is seen, else minus infinity.
@@ -116,30 +152,52 @@ class Packing:
         first, length = run.num_keys - (run.stop - run.start), run.num_keys
         if length > _MASK_LENGTH:
             return _causal(first, length, window, like)
+        longest = min(max(run.num_keys for run in self.chunk.runs), _MASK_LENGTH)
         where = (window, like.dtype, like.device)
-        if where not in self._tensors or len(self._tensors[where]) < length:
-            longest = max(run.num_keys for run in self.chunk.runs)
-            self._tensors[where] = _causal(0, min(longest, _MASK_LENGTH), window, like)
-        return self._tensors[where][first:length, :length]
+        mask = self.once(where, lambda: _causal(0, longest, window, like))
+        return mask[first:length, :length]
+
+
+def _joined(cached: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
+    """Return (slots, key heads, size), contiguous, of what is new, (key heads, tokens, size)."""
+    rows = new.transpose(0, 1)
+    return rows.contiguous() if cached is None else torch.cat([cached.to(new.device), rows])
+
+
+def gathered(slots: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Return some slots of (slots, key heads, size); each is one row, read as a whole."""
+    return slots.flatten(1)[indices].view(-1, *slots.shape[1:])
 
 
 _current: ContextVar[Packing] = ContextVar("packing")
 
 
-@contextmanager
-def packed(model: Any, packing: Packing) -> Iterator[None]:
-    """Let a model's layers attend as a packing says."""
+def leave_out_of_graphs() -> None:
+    """Let ``torch.compile`` leave :func:`tree_attention` out of its graphs, in this process."""
+    global _registered
+    if _registered is tree_attention:
+        disable: Any = torch.compiler.disable
+        _registered = disable(tree_attention)
+        _register()
+
+
+def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
+    AttentionInterface.register(NAME, _registered)
+    AttentionMaskInterface.register(NAME, tree_mask)
+
+
+@contextmanager
+def attending(model: Any) -> Iterator[None]:
+    """Let a model's layers attend as packings say, until this context is left."""
     configs = {
         id(module.config): module.config
         for module in model.modules()
         if hasattr(getattr(module, "config", None), "_attn_implementation")
     }.values()
     own = [config._attn_implementation for config in configs]
-    AttentionInterface.register(NAME, tree_attention)
-    AttentionMaskInterface.register(NAME, tree_mask)
-    token = _current.set(packing)
+    _register()
     try:
         for config in configs:
             config._attn_implementation = NAME
@@ -147,7 +205,19 @@ def packed(model: Any, packing: Packing) -> Iterator[None]:
     finally:
         for config, implementation in zip(configs, own, strict=True):
             config._attn_implementation = implementation
-        _current.reset(token)
+
+
+@contextmanager
+def packed(model: Any, packing: Packing) -> Iterator[None]:
+    """Let a model's layers attend as one packing says; within :func:`attending` that is quick."""
+    config = getattr(model, "config", None)
+    is_attending = getattr(config, "_attn_implementation", None) == NAME
+    with nullcontext() if is_attending else attending(model):
+        token = _current.set(packing)
+        try:
+            yield
+        finally:
+            _current.reset(token)
 
 
 def tree_mask(attention_mask: torch.Tensor | None = None, **arguments: Any) -> torch.Tensor:
@@ -186,6 +256,7 @@ def tree_attention(
 
     Raises:
         UnshareableError: The layer asks for something else.
+        KernelError: What the layer asks for is too much for the kernel.
     """
     asked = {name: v for name, v in options.items() if v is not None and name not in _HARMLESS}
     softcap, sinks = asked.pop("softcap", None), asked.pop("s_aux", None)
@@ -202,10 +273,17 @@ def tree_attention(
     if {(len(x), x.shape[2]) for x in (query, key)} != {(1, len(packing.chunk.ids))}:
         raise UnshareableError("its attention takes other tokens than those of a row")
     keys, values = packing.with_cache(key[0], value[0])
-    attended = packing.kernel(
-        query[0], keys, values, packing, Options(scaling, window, softcap, sinks)
-    )
+    options_ = Options(scaling, window, softcap, sinks)
+    try:
+        attended = packing.kernel(query[0], keys, values, packing, options_)
+    except Exception as error:
+        if isinstance(error, KernelError) or is_out_of_memory(error):
+            raise
+        raise KernelError(f"it fails ({one_line(error)})") from error
     return attended.unsqueeze(0), None
+
+
+_registered: Callable[..., Any] = tree_attention
 
 
 def _causal(start: int, stop: int, window: int | None, like: torch.Tensor) -> torch.Tensor:

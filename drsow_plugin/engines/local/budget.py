@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
-import psutil
 import torch
 
+from drsow_plugin.engines.local.failures import is_out_of_memory
 from drsow_plugin.engines.local.network import Network
 
 CPU_TOKENS = 2048
@@ -33,11 +34,17 @@ class _Names(NamedTuple):
 _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = _Names("memory.max", "memory.current", "inactive_file")
 
+_ASKED = {"GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+# In glibc. Other libraries of C have none of it.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_trim = getattr(_libc, "malloc_trim", None)
+_mallopt = getattr(_libc, "mallopt", None) if _trim is not None else None
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
+_KEPT = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 1 << 30}  # bytes; more is not taken for mmap
 
 
 class Budget:
@@ -86,6 +93,8 @@ def free_memory(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     if device.type != "cpu":
         return None
+    import psutil  # a GPU is asked by way of torch, on machines that have little else
+
     return min(int(psutil.virtual_memory().available), _left_in_group())
 
 
@@ -126,6 +135,17 @@ def _left_in(folder: Path, names: _Names) -> int:
         return sys.maxsize
 
 
+def keep_for_reuse(device: torch.device) -> None:
+    """Let glibc keep what a layer frees for the next one, until :func:`give_back`.
+
+    By default it returns blocks that are large, or last on the heap, at once, and each tensor then
+    comes in pages that the system has to clear anew. What the environment sets stays in force.
+    """
+    if device.type == "cpu" and _mallopt is not None and not _ASKED & os.environ.keys():
+        for threshold, size in _KEPT.items():
+            _mallopt(threshold, size)
+
+
 def give_back(device: torch.device) -> None:
     """Return freed memory to the system, which glibc would keep: more than is ever in use."""
     if device.type == "cpu" and _trim is not None:
@@ -137,6 +157,6 @@ def unless_out_of_memory(compute: Callable[P, T], *args: P.args, **kwargs: P.kwa
     try:
         return compute(*args, **kwargs)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             return None
         raise

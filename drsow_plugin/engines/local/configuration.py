@@ -42,19 +42,27 @@ _LOGITS_ONLY = {
 }
 
 
-def return_logits_only(config: Any) -> dict[str, Any]:
-    """Let a model return no tuples, with which its head may fail, and no layer's states.
+def set_for_scoring(config: Any) -> dict[str, Any]:
+    """Let a model return logits only, in no tuple, and bound those of its attention if it does.
+
+    With tuples its head may fail. Before transformers 5.21 Gemma 2 gets torch's kernel for
+    attention, which leaves the bound out.
 
     Returns:
         What was changed in the configuration, as it was.
     """
+    wanted: dict[str, Any] = dict(_LOGITS_ONLY)
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        wanted["_attn_implementation"] = {"sdpa": "eager"}.get(
+            config._attn_implementation, config._attn_implementation
+        )
     before = {
         name: getattr(config, name)
-        for name, value in _LOGITS_ONLY.items()
-        if getattr(config, name, value) is not value
+        for name, value in wanted.items()
+        if getattr(config, name, value) != value
     }
     for name in before:
-        setattr(config, name, _LOGITS_ONLY[name])
+        setattr(config, name, wanted[name])
     return before
 
 

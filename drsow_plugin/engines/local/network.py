@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -25,8 +25,10 @@ from typing import Any
 import torch
 
 from drsow_plugin.engines.local import configuration
-from drsow_plugin.engines.local.attention import Packing, attend_to_nothing, packed
+from drsow_plugin.engines.local.attention import Packing, attend_to_nothing, attending, packed
 from drsow_plugin.engines.local.causality import check_causal, check_length
+from drsow_plugin.engines.local.exactness import full_precision
+from drsow_plugin.engines.local.linear import is_linear, linear_layer
 from drsow_plugin.engines.local.masks import Masks
 from drsow_plugin.engines.local.noise import tolerance
 from drsow_plugin.engines.local.tree import TokenTree
@@ -38,8 +40,17 @@ _LONG = 256  # tokens: four times what a Reformer attends to in whole
 
 
 class Network:
-    """One causal language model whose head is applied at chosen positions only."""
+    """One causal language model whose head is applied at chosen positions only.
 
+    Attributes:
+        backbone: The part that turns token ids into hidden states.
+        compiled: :class:`.CompiledLayers` to compute chunks by; ``None`` is the layers as they are.
+    """
+
+    backbone: Any = None
+    compiled: Any = None
+
+    @full_precision()
     def __init__(self, model: Any) -> None:
         """Wrap a model and check, on a probe, that backbone and head make its own logits.
 
@@ -50,24 +61,25 @@ class Network:
             ConfigError: It is not causal, or random.
         """
         self._model = model
+        self._num_ids = min(self.vocab_size, len(self.embeddings.weight))
         for module in model.modules():
-            configuration.return_logits_only(getattr(module, "config", None))
+            configuration.set_for_scoring(getattr(module, "config", None))
         for check in (check_causal, check_length):
-            check(
-                self.name,
-                lambda ids: model(input_ids=ids, use_cache=False).logits,
-                self.ordinary_ids(8),
-            )
-        self._backbone: Any = None
+            check(self.name, self._all_logits, self.ordinary_ids(8))
         self._output_type: Any = None
         self.splits = any(self._check(backbone) for backbone in _backbones(model))
         if not self.splits:
             logger.warning(
                 "%s: its head cannot be applied apart from its backbone; logits are computed at "
                 "every position, which takes more memory.",
-                type(model).__name__,
+                self.name,
             )
-        self._head_is_linear = self._check_linear_head()
+        with torch.inference_mode():
+            hidden = self.hidden(self.ordinary_ids(8))[0]
+            self._head_is_linear = self.splits and is_linear(model, hidden, self.logits)
+
+    def _all_logits(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
@@ -103,8 +115,8 @@ class Network:
             # After a longer sequence its factors would stay; after a short one they start anew.
             self._model(input_ids=ids[:1, :1], use_cache=False)
         if not self.splits:
-            return self._model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
-        return self._backbone(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+            return self._all_logits(ids)
+        return self.backbone(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def hidden_of_chunk(self, packing: Packing) -> torch.Tensor:
         """Return the hidden states of a chunk of a tree of sequences.
@@ -118,8 +130,18 @@ class Network:
         Raises:
             UnshareableError: The model attends in a way that a tree cannot follow.
         """
+        by = self.hidden_by_layers if self.compiled is None else self.compiled.hidden_of_chunk
+        return by(packing)
+
+    def hidden_by_layers(self, packing: Packing) -> torch.Tensor:
+        """Return the same by the layers as they are now; what a packing holds is left out."""
+        packing.next_cache.clear()
         packing.masks = Masks(self.masks.made)
         return self._attended(packing)
+
+    def attending(self) -> AbstractContextManager[None]:
+        """Return a context for chunks, in which the model's own ``forward`` does not work."""
+        return attending(self._model)
 
     @cached_property
     def masks(self) -> Masks:
@@ -132,14 +154,13 @@ class Network:
 
     @torch.inference_mode()
     def _attended(self, packing: Packing) -> torch.Tensor:
-        chunk = packing.chunk
-        ids, positions = (
-            torch.from_numpy(x).unsqueeze(0).to(self.device) for x in (chunk.ids, chunk.positions)
-        )
+        ids = packing.on("ids", packing.chunk.ids, self.device)[None]
+        positions = packing.on("positions", packing.chunk.positions, self.device)[None]
         with packed(self._model, packing):
-            output = self._backbone(input_ids=ids, position_ids=positions, use_cache=False)
+            output = self.backbone(input_ids=ids, position_ids=positions, use_cache=False)
         return output.last_hidden_state[0]  # type: ignore[no-any-return]
 
+    @full_precision()
     def check_long_sequences(self) -> None:
         """Try on a longer sequence what was tried on a short one when the model was wrapped.
 
@@ -155,7 +176,7 @@ class Network:
     @property
     def takes_positions(self) -> bool:
         """Whether the backbone may be told the position of each token."""
-        parameters = inspect.signature(self._backbone.forward).parameters.values()
+        parameters = inspect.signature(self.backbone.forward).parameters.values()
         return any(p.name == "position_ids" or p.kind is p.VAR_KEYWORD for p in parameters)
 
     @property
@@ -207,36 +228,21 @@ class Network:
 
         ``None`` for any other, such as one that an adapter, soft-capping or quantization changes.
         """
-        if not self._head_is_linear:
-            return None
-        head = self._model.get_output_embeddings()
-        return (head.weight, head.bias) if type(head) is torch.nn.Linear else None
-
-    @torch.inference_mode()
-    def _check_linear_head(self) -> bool:
-        """Compare the logits of a few hidden states with the product of the head's weight."""
-        head = getattr(self._model, "get_output_embeddings", lambda: None)()
-        if not self.splits or type(head) is not torch.nn.Linear or hasattr(head, "_hf_hook"):
-            return False
-        hidden = self.hidden(self.ordinary_ids(8))[0].to(head.weight.device)
-        if hidden.dtype != head.weight.dtype or hidden.shape[-1] != head.weight.shape[-1]:
-            return False
-        logits = self.logits(hidden).to(hidden.device)
-        product = torch.nn.functional.linear(hidden, head.weight, head.bias).to(logits.dtype)
-        return torch.equal(product, logits)  # the same product, or something was done to it
+        layer = linear_layer(self._model) if self._head_is_linear else None
+        return None if layer is None else (layer.weight, layer.bias)
 
     @contextmanager
     def _backbone_answering(self, hidden: torch.Tensor) -> Iterator[None]:
         """Make the backbone answer with hidden states that are there."""
-        own = self._backbone.__dict__.get("forward")
-        self._backbone.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
+        own = self.backbone.__dict__.get("forward")
+        self.backbone.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden)
         try:
             yield
         finally:
             if own is None:
-                del self._backbone.forward
+                del self.backbone.forward
             else:
-                self._backbone.forward = own
+                self.backbone.forward = own
 
     @property
     def scaling(self) -> configuration.Scaling:
@@ -248,18 +254,14 @@ class Network:
         ids = configuration.ordinary_ids(self._model.config, self._num_ids, number)
         return torch.tensor([ids], device=self.device)
 
-    @property
-    def _num_ids(self) -> int:
-        return min(self.vocab_size, len(self.embeddings.weight))
-
     @torch.inference_mode()
     def _check(self, backbone: Any) -> bool:
         """Compare a backbone and the head, joined, with the model as it is, on a few tokens."""
-        self._backbone, self.splits = backbone, True
+        self.backbone, self.splits = backbone, True
         ids = self._all_kinds
-        whole = self._model(input_ids=ids, use_cache=False).logits[0]
+        whole = self._all_logits(ids)[0]
         try:
-            output = self._backbone(input_ids=ids, use_cache=False)
+            output = self.backbone(input_ids=ids, use_cache=False)
             self._output_type = type(output)
             joined = self.logits(output.last_hidden_state[0])
         except torch.OutOfMemoryError:
@@ -277,7 +279,7 @@ class Network:
         special = [i for i in configuration.special_ids(self._model.config) if i < self._num_ids]
         both = torch.cat([ids, ids.new_tensor([special])], dim=1)
         try:
-            self._model(input_ids=both, use_cache=False)
+            self._all_logits(both)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # such as a picture's id without a picture

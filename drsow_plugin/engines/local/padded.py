@@ -10,7 +10,7 @@ from itertools import islice
 
 import torch
 
-from drsow_plugin.engines.local.budget import Budget, unless_out_of_memory
+from drsow_plugin.engines.local.budget import Budget, give_back, unless_out_of_memory
 from drsow_plugin.engines.local.head import logprobs_of
 from drsow_plugin.engines.local.network import Network
 from drsow_plugin.records import TokenPair
@@ -29,20 +29,19 @@ def score_padded(
 
     Args:
         network: The model.
-        pairs: Sequences with at least one prompt and one response token each.
+        pairs: Sequences with at least one prompt and one response token each, all in the
+            vocabulary.
         budget: How much is computed at once; it shrinks where memory runs out.
 
     Yields:
         The log-probs in nats; ``None`` for a sequence that does not fit into memory alone.
-
-    Raises:
-        IndexError: A token is not in the vocabulary.
     """
     waiting = sorted(range(len(pairs)), key=lambda index: (-len(pairs[index]), index))
     while waiting:
         indices = _first_batch(network, waiting, pairs, budget)
         batch = [pairs[index] for index in indices]
         logprobs = unless_out_of_memory(_score, network, batch)
+        give_back(network.device)
         if logprobs is not None:
             yield from zip(indices, logprobs, strict=True)
         else:

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from drsow_plugin.engines.local import kernels
-from drsow_plugin.engines.local.attention import Kernel, KeyValue, Packing
+from drsow_plugin.engines.local.attention import Kernel, KernelError, KeyValue, Packing
+from drsow_plugin.engines.local.budget import unless_out_of_memory
+from drsow_plugin.engines.local.exactness import full_precision
+from drsow_plugin.engines.local.failures import is_out_of_memory, one_line
 from drsow_plugin.engines.local.masks import UnshareableError
 from drsow_plugin.engines.local.network import Network
 from drsow_plugin.engines.local.noise import perturbed
@@ -40,6 +43,7 @@ _PATTERN = 13
 # in standard deviations, since kernels round otherwise with other shapes, by some tokens a lot.
 _MIN_INFLUENCE = 5e-4 / 500**0.5
 _MIN_DIFFERENCE = 1e-4
+_MIN_NOISE = 1e-30  # nats; only what is logged is divided by it
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,15 @@ class Sharing:
     Attributes:
         kernel: What attends.
         max_length: Maximum tokens read of a sequence that may share; ``None`` for any number.
+        next_kernels: What to try where the kernel refuses a layer after all, best first.
     """
 
     kernel: Kernel
     max_length: int | None
+    next_kernels: tuple[Kernel, ...] = ()
 
 
+@full_precision()
 def find_sharing(network: Network) -> Sharing | None:
     """Score a few sequences packed into a tree and one by one, and compare.
 
@@ -65,52 +72,114 @@ def find_sharing(network: Network) -> Sharing | None:
     Returns:
         How sequences share prefixes, or ``None`` if they cannot.
     """
-    candidates = [kernels.by_run]
-    if network.device.type == "cuda" and network.dtype in (torch.float16, torch.bfloat16):
-        candidates.insert(0, kernels.by_varlen)
-    problem = "its head cannot be applied apart from its backbone"
-    for kernel in candidates if network.splits else ():
+    sharing, problem = _first_usable(network, kernels.kernels_for(network.device))
+    if sharing is None:
+        logger.warning(
+            "%s: rows cannot share what they have in common, and are scored one by one: %s.",
+            network.name,
+            problem,
+        )
+    else:
+        logger.info(
+            "%s: rows share what they have in common; attention kernel: %s%s.",
+            network.name,
+            _name(sharing.kernel),
+            f" ({problem})" if problem else "",
+        )
+    return sharing
+
+
+def next_sharing(network: Network, sharing: Sharing, error: UnshareableError) -> Sharing | None:
+    """Go on with the next kernel, tried as the first was, after an error while scoring.
+
+    Args:
+        network: The model.
+        sharing: How its sequences have shared prefixes so far.
+        error: Where it is no :class:`~drsow_plugin.engines.local.attention.KernelError`, no
+            other kernel will help.
+
+    Returns:
+        How sequences share prefixes from here on, or ``None`` if they cannot.
+    """
+    following, reasons = None, [str(error)]
+    if isinstance(error, KernelError) and sharing.next_kernels:
+        found = unless_out_of_memory(_first_usable, network, sharing.next_kernels)
+        following, problem = found or (None, "memory runs out")
+        reasons = [f"not {_name(sharing.kernel)}: {error}", *filter(None, [problem])]
+    outcome = "rows are scored one by one"
+    if following is not None:
+        outcome = f"the attention kernel is {_name(following.kernel)}"
+    logger.warning("%s: from here on %s: %s.", network.name, outcome, "; ".join(reasons))
+    return following
+
+
+def _first_usable(network: Network, candidates: Sequence[Kernel]) -> tuple[Sharing | None, str]:
+    """Return how sequences share prefixes by the first kernel that can, and why not by others."""
+    if not network.splits:
+        return None, "its head cannot be applied apart from its backbone"
+    problems: list[str] = []
+    is_only = len(kernels.kernels_for(network.device)) == 1
+    for number, kernel in enumerate(candidates):
         try:
             problem = _difference(network, kernel)
-        except UnshareableError as error:
+        except KernelError as error:
             problem = str(error)
-        except torch.OutOfMemoryError:
-            raise
+        except UnshareableError as error:  # whatever the kernel
+            return None, str(error)
         except Exception as error:  # a model's own code, run in a way it was not written for
-            problem = f"it fails on packed rows ({type(error).__name__}: {error})"
+            if is_out_of_memory(error):
+                raise
+            problem = f"it fails on packed rows ({one_line(error)})"
         if not problem:
-            return Sharing(kernel, _max_length(network))
-    logger.warning(
-        "%s: rows cannot share what they have in common, and are scored one by one: %s.",
-        network.name,
-        problem,
-    )
-    return None
+            sharing = Sharing(kernel, _max_length(network), tuple(candidates[number + 1 :]))
+            return sharing, "; ".join(problems)
+        problems.append(problem if is_only else f"not {_name(kernel)}: {problem}")
+    return None, "; ".join(problems)
+
+
+def _name(kernel: Kernel) -> str:
+    return kernel.__name__.removeprefix("by_")
 
 
 @torch.inference_mode()
 def _difference(network: Network, kernel: Kernel) -> str:
-    """Return in what packed sequences differ from single ones; empty if they do not."""
+    """Return in what packed sequences differ from single ones; empty if they do not.
+
+    Raises:
+        UnshareableError: The model cannot share, whatever the kernel.
+        KernelError: The kernel cannot attend as the model asks.
+    """
     if not network.takes_positions:
-        return "it is not told the positions of its tokens"
+        raise UnshareableError("it is not told the positions of its tokens")
     max_length = network.masks.max_length
     if max_length is not None and max_length < _TRIED:
-        return "its mask is neither causal nor a window"
+        raise UnshareableError("its mask is neither causal nor a window")
     packed = _packed_logprobs(network, kernel, _PROBE)
     others = _packed_logprobs(network, kernel, _NEIGHBOURS)
     ordinary = network.ordinary_ids(_MAX_ID + 1)
+    problem, ratios = "", [0.0, 0.0]
     for number, sequence in enumerate(_PROBE):
         ids = ordinary[:, sequence[:-1]]
         alone = _logprobs(network, network.hidden(ids)[0])
         with perturbed(network.embeddings, _PATTERN):
             noise = _rms(_logprobs(network, network.hidden(ids)[0]), alone)
-        influence = _rms(packed[number], others[number])
-        if number in _SAME and not influence <= max(_MAX_INFLUENCE * noise, _MIN_INFLUENCE):
-            return "a row changes with its neighbours"
+        influence = _rms(packed[number], others[number]) if number in _SAME else 0.0
+        difference = _rms(packed[number], alone)
         minimum = _MIN_DIFFERENCE * float(alone[alone.isfinite()].std())
-        if not _rms(packed[number], alone) <= max(_MAX_DIFFERENCE * noise, minimum):
-            return "a row comes out differently when it shares a prefix"
-    return ""
+        if not influence <= max(_MAX_INFLUENCE * noise, _MIN_INFLUENCE):
+            problem = problem or "a row changes with its neighbours"
+        if not difference <= max(_MAX_DIFFERENCE * noise, minimum):
+            problem = problem or "a row comes out differently when it shares a prefix"
+        here = (value / max(noise, _MIN_NOISE) for value in (difference, influence))
+        ratios = [*map(max, ratios, here)]
+    logger.debug(
+        "%s, %s: rows differ by up to %.3g and influence each other by up to %.3g times what one "
+        "rounding of the input comes to.",
+        network.name,
+        _name(kernel),
+        *ratios,
+    )
+    return problem
 
 
 def _packed_logprobs(

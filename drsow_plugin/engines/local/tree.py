@@ -14,18 +14,18 @@ sequences nor on how much they share.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
+from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
+from drsow_plugin.engines.local.spans import Ids, Path, Span, numbers, slots_of
 from drsow_plugin.records import TokenPair
 
-Ids = npt.NDArray[np.int64]
-_NO_IDS = np.empty(0, dtype=np.int64)
+_ROWS_COMPARED = 1024  # at once: their tokens stand in memory a few times
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,12 @@ class Run:
 
     start: int
     stop: int
-    keys: tuple[tuple[int, int], ...]
+    keys: tuple[Span, ...]
 
     @property
     def num_keys(self) -> int:
         """Number of tokens up to the end of the run."""
         return sum(stop - start for start, stop in self.keys)
-
-
-@dataclass(frozen=True)
-class Varlen:
-    """The runs of a chunk as sequences of various lengths, the way flash attention takes them.
-
-    Attributes:
-        slots: The slots of the keys of each run, one run behind the other, (keys,).
-        cu_seqlens_q: Ends of the runs, after a 0, (runs + 1,), int32.
-        cu_seqlens_k: Ends of their keys, after a 0, (runs + 1,), int32.
-        max_seqlen_q: Length of the longest run.
-        max_seqlen_k: Number of keys of the run that has most.
-    """
-
-    slots: Ids
-    cu_seqlens_q: npt.NDArray[np.int32]
-    cu_seqlens_k: npt.NDArray[np.int32]
-    max_seqlen_q: int
-    max_seqlen_k: int
 
 
 @dataclass(frozen=True)
@@ -75,12 +56,12 @@ class Cursor:
     Attributes:
         node: First node of the next chunk.
         run: Index of the run that it belongs to.
-        prefix: Node ids of the path before it, which the KV cache holds.
+        depth: Its depth: the length of the path before it, which the KV cache holds.
     """
 
     node: int
     run: int
-    prefix: Ids
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -114,19 +95,6 @@ class Chunk:
     finished: int
     next: Cursor | None
 
-    @cached_property
-    def varlen(self) -> Varlen:
-        """The runs as flash attention takes them."""
-        queries = [run.stop - run.start for run in self.runs]
-        keys = [run.num_keys for run in self.runs]
-        return Varlen(
-            np.concatenate([np.arange(*span) for run in self.runs for span in run.keys]),
-            np.array([0, *accumulate(queries)], dtype=np.int32),
-            np.array([0, *accumulate(keys)], dtype=np.int32),
-            max(queries),
-            max(keys),
-        )
-
 
 class TokenTree:
     """Sequences in depth-first order, read chunk by chunk.
@@ -145,78 +113,77 @@ class TokenTree:
         Args:
             pairs: Sequences with at least one prompt and one response token each.
         """
-        rows = [np.array(pair.prompt_ids + pair.response_ids, dtype=np.int64) for pair in pairs]
-        # The bytes of big-endian numbers sort as the numbers do.
-        self.order = sorted(range(len(rows)), key=lambda i: rows[i].astype(">u4").tobytes())
-        self._first: list[int] = []  # of each run: its first node; and the size of the tree
-        self._depth: list[int] = []  # of each run: the depth of its first node
-        runs, nodes, targets, ends = [], [], [], []
-        path_ids, path, size = _NO_IDS, _NO_IDS, 0
-        for index in self.order:
-            row, inputs = rows[index], rows[index][:-1]  # the last token is predicted, never read
-            shared = _common(path_ids, inputs)
-            new = len(inputs) - shared
-            if new:
-                self._first.append(size)
-                self._depth.append(shared)
-                runs.append(inputs[shared:])
-            path = np.concatenate([path[:shared], np.arange(size, size + new)])
-            path_ids, size = inputs, size + new
-            begin = len(pairs[index].prompt_ids)
-            nodes.append(path[begin - 1 :])
-            targets.append(row[begin:])
-            ends.append(path[-1])
-        self.size = size
-        self._first.append(size)
-        self._ids = np.concatenate(runs)
+        lengths = np.array([len(pair) for pair in pairs])
+        parts = (part for pair in pairs for part in (pair.prompt_ids, pair.response_ids))
+        ids = np.fromiter(chain.from_iterable(parts), np.int64, lengths.sum())
+        starts = lengths.cumsum() - lengths
+        self.order = _sorted(ids, starts.tolist(), lengths.tolist())
+
+        starts, inputs = starts[self.order], lengths[self.order] - 1  # the last is never read
+        prompts = np.array([len(pairs[index].prompt_ids) for index in self.order])
+        responses = inputs + 1 - prompts
+        shared = _shared_with_former(ids, starts, inputs)
+        new = inputs - shared
+        self.size = int(new.sum())
+        firsts = new.cumsum() - new
+        self._first = [*firsts[new > 0].tolist(), self.size]  # of each run: its first node …
+        self._depth = shared[new > 0].tolist()  # … and its depth
+        self._ids = ids[numbers(starts + shared, new)]
+
+        stops = responses.cumsum()
+        self.predicting_nodes = np.empty(stops[-1], dtype=np.int64)
+        nodes, path, ends = np.arange(self.size), np.empty(inputs.max(), dtype=np.int64), []
+        rows = np.stack([shared, inputs, firsts, prompts, stops], axis=1).tolist()
+        for depth, length, first, prompt, stop in rows:
+            path[depth:length] = nodes[first : first + length - depth]
+            self.predicting_nodes[stop - (length + 1 - prompt) : stop] = path[prompt - 1 : length]
+            ends.append(path[length - 1])
         self._ends = np.maximum.accumulate(ends)
-        self.predicting_nodes = np.concatenate(nodes)
-        stops = np.cumsum([len(each) for each in nodes]).tolist()
-        self.slices = {
-            index: slice(start, stop)
-            for index, start, stop in zip(self.order, [0, *stops], stops, strict=False)
-        }
+        spans = map(slice, (stops - responses).tolist(), stops.tolist())
+        self.slices = dict(zip(self.order, spans, strict=True))
+
         self._target_indices = np.argsort(self.predicting_nodes, kind="stable")
         self._target_nodes = self.predicting_nodes[self._target_indices]
-        self._targets = np.concatenate(targets)[self._target_indices]
+        self._targets = ids[numbers(starts + prompts, responses)][self._target_indices]
+        is_new = np.diff(self._target_nodes, prepend=-1) > 0
+        self._distinct_nodes = self._target_nodes[is_new]
+        self._distinct = is_new.cumsum() - 1  # of each target: where its node stands in these
 
     @property
     def start(self) -> Cursor:
         """Where the first chunk begins."""
-        return Cursor(0, 0, _NO_IDS)
+        return Cursor(0, 0, 0)
 
     def chunk(self, start: Cursor, tokens: int, num_runs: int = sys.maxsize) -> Chunk:
         """Return the chunk that begins at a place, of at most so many tokens and runs."""
-        first, run, path = start.node, start.run, start.prefix
-        last, cache_length, node = min(first + tokens, self.size), len(path), first
+        first, run, cached = start.node, start.run, start.depth
+        last, node = min(first + tokens, self.size), first
+        path = Path(cached)
         runs: list[Run] = []
-        positions: list[Ids] = []
+        depths: list[int] = []
         while node < last and len(runs) < num_runs:
             begin, end = self._first[run : run + 2]
             stop = min(end, last)
-            depth = self._depth[run] + node - begin
-            new = np.arange(node, stop)
-            path = np.concatenate([path[:depth], new])
-            slots = _slots(path, first, cache_length)
-            runs.append(Run(node - first, stop - first, _spans(slots)))
-            positions.append(np.arange(depth, depth + len(new)))
+            depths.append(self._depth[run] + node - begin)
+            path.cut(depths[-1])
+            path.add(node - first + cached, stop - first + cached)
+            runs.append(Run(node - first, stop - first, path.spans()))
             node = stop
             run += stop == end
-        last = node
-        following, prefix = None, _NO_IDS
+        last, following = node, None
         if last < self.size:
-            prefix = path[: self._depth[run] + last - self._first[run]]
-            following = Cursor(last, run, prefix)
+            following = Cursor(last, run, self._depth[run] + last - self._first[run])
+        path.cut(0 if following is None else following.depth)
         low, high = np.searchsorted(self._target_nodes, [first, last])
-        predicting, target_positions = np.unique(self._target_nodes[low:high], return_inverse=True)
+        distinct = slice(*np.searchsorted(self._distinct_nodes, [first, last]))
         return Chunk(
             ids=self._ids[first:last],
-            positions=np.concatenate(positions),
-            cache_length=cache_length,
+            positions=numbers(np.array(depths), np.array([run.stop - run.start for run in runs])),
+            cache_length=cached,
             runs=tuple(runs),
-            next_cache=_slots(prefix, first, cache_length),
-            predicting_positions=predicting - first,
-            target_positions=target_positions,
+            next_cache=slots_of(path.spans()),
+            predicting_positions=self._distinct_nodes[distinct] - first,
+            target_positions=self._distinct[low:high] - distinct.start,
             targets=self._targets[low:high],
             target_indices=self._target_indices[low:high],
             finished=int(np.searchsorted(self._ends, last)),
@@ -224,20 +191,46 @@ class TokenTree:
         )
 
 
-def _common(first: Ids, second: Ids) -> int:
-    """Return the length of the longest common prefix."""
-    shorter = min(len(first), len(second))
-    differ = np.flatnonzero(first[:shorter] != second[:shorter])
-    return int(differ[0]) if len(differ) else shorter
+_held: ContextVar[list[tuple[Sequence[TokenPair], TokenTree]]] = ContextVar("held")
 
 
-def _slots(path: Ids, first: int, cache_length: int) -> Ids:
-    """Return the slots of a path's nodes: their depth if in the cache, else behind the cache."""
-    return np.where(path < first, np.arange(len(path)), path - first + cache_length)
+@contextmanager
+def shared_trees() -> Iterator[None]:
+    """Let :func:`tree_of` keep its last tree, in this thread, until this context is left."""
+    token = _held.set([])
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
-def _spans(slots: Ids) -> tuple[tuple[int, int], ...]:
-    """Return ascending slots as the (start, stop) of their contiguous spans."""
-    breaks = np.flatnonzero(np.diff(slots) != 1) + 1
-    starts, stops = [0, *breaks.tolist()], [*breaks.tolist(), len(slots)]
-    return tuple((int(slots[a]), int(slots[b - 1]) + 1) for a, b in zip(starts, stops, strict=True))
+def tree_of(pairs: Sequence[TokenPair]) -> TokenTree:
+    """Return the tree of some sequences; see :func:`shared_trees`."""
+    held = _held.get([])
+    if held and held[0][0] == pairs:
+        return held[0][1]
+    held.clear()  # before another comes
+    tree = TokenTree(pairs)
+    held.append((pairs, tree))
+    return tree
+
+
+def _sorted(ids: Ids, starts: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Return the rows, as indices, in lexicographic order."""
+    data = ids.astype(">u4").tobytes()  # the bytes of big-endian numbers sort as the numbers do
+    rows = [data[4 * a : 4 * (a + n)] for a, n in zip(starts, lengths, strict=True)]
+    return sorted(range(len(rows)), key=rows.__getitem__)
+
+
+def _shared_with_former(ids: Ids, starts: Ids, lengths: Ids) -> Ids:
+    """Return the length of the longest common prefix of each row with the one before it."""
+    shared = [np.zeros(1, dtype=np.int64)]
+    for row in range(1, len(starts), _ROWS_COMPARED):
+        end = min(row + _ROWS_COMPARED, len(starts))
+        here, former = slice(row, end), slice(row - 1, end - 1)
+        shorter = np.minimum(lengths[here], lengths[former])
+        one, other = (ids[numbers(starts[rows], shorter)] for rows in (here, former))
+        begins = shorter.cumsum() - shorter
+        differ = np.append(np.flatnonzero(one != other), len(one))
+        shared.append(np.minimum(differ[np.searchsorted(differ, begins)] - begins, shorter))
+    return np.concatenate(shared)

@@ -11,6 +11,7 @@ import datasets
 from drsow_plugin.harness.benchmarks.loading import Splits, normalised
 
 METADATA: frozenset[str] = frozenset()
+URL = "https://github.com/princeton-nlp/LLMBar"
 
 
 def load(subset: str, **_metadata: Any) -> Splits:

@@ -6,14 +6,16 @@ import difflib
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
 
+from drsow_plugin.annotate.items import listed
 from drsow_plugin.config.pair import OPTIONS
 from drsow_plugin.data.loading import load_data
-from drsow_plugin.errors import DataError, unknown_name
-from drsow_plugin.prompts import as_preference, unscored
+from drsow_plugin.errors import DataError, HubError, unknown_name
+from drsow_plugin.prompts import as_messages, as_preference, check_text, response_text, unscored
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,12 @@ DOMAINS = ("chat", "safety", "reasoning")
 NO_ROWS = "(no rows)"
 """The subset of the row that stands for a task without rows; it counts for nothing."""
 
-_OF_DATA = {"data_split": "split", "data_name": "name", "data_revision": "revision"}
+_OF_DATA = {
+    "data_split": "split",
+    "data_name": "name",
+    "data_dir": "data_dir",
+    "data_revision": "revision",
+}
 SOURCE = frozenset(("data", *_OF_DATA))
 """The names in ``--metadata`` that say where data comes from."""
 
@@ -52,6 +59,37 @@ def load_rows(data: str, metadata: Mapping[str, Any], valid: Collection[str]) ->
     return loaded
 
 
+def load_published(
+    hub_id: str, split: str, metadata: Mapping[str, Any], valid: Collection[str], **where: str
+) -> tuple[datasets.Dataset, str]:
+    """Load a benchmark from the Hub, or a copy of it that ``--metadata data=…`` names.
+
+    Args:
+        hub_id: Where it is published.
+        split: Its split there; a copy that is a file need not be told apart by it.
+        metadata: All that lm-eval passes on.
+        valid: The names in it that say something to this benchmark.
+        **where: What else names it on the Hub, as in ``--metadata``.
+
+    Returns:
+        The rows, and what errors call them.
+
+    Raises:
+        DataError: It cannot be read.
+        HubError: The Hub does not have it or cannot be reached.
+    """
+    data = str(metadata.get("data") or hub_id)
+    named = metadata.get("data_split")
+    if data == hub_id:
+        metadata = {**where, **metadata, "data_split": named or split}
+    elif named == split and Path(data).expanduser().is_file():
+        metadata = {**metadata, "data_split": None}
+    try:
+        return load_rows(data, metadata, valid), data
+    except HubError as error:
+        raise HubError(f"{error} A local copy is named with --metadata data=FILE.") from error
+
+
 def _named_source(metadata: Mapping[str, Any], valid: Collection[str]) -> dict[str, Any]:
     """Return what the user said of the data set, out of all that lm-eval passes on.
 
@@ -68,8 +106,14 @@ def _named_source(metadata: Mapping[str, Any], valid: Collection[str]) -> dict[s
     return {_OF_DATA[k]: str(v) for k, v in metadata.items() if k in _OF_DATA and v is not None}
 
 
-def require_columns(data: datasets.Dataset, columns: Sequence[str], name: str) -> None:
+def require_columns(data: datasets.Dataset, columns: Sequence[str], name: str, advice: str) -> None:
     """Check that a data set has these columns.
+
+    Args:
+        data: The data set.
+        columns: What it must have.
+        name: What errors call it.
+        advice: What to do where it has not, as a sentence.
 
     Raises:
         DataError: One is missing.
@@ -78,8 +122,7 @@ def require_columns(data: datasets.Dataset, columns: Sequence[str], name: str) -
     if missing:
         raise DataError(
             f"{name} has no column {', '.join(map(repr, missing))}; it has "
-            f"{', '.join(map(repr, data.column_names))}. Name the columns with --metadata "
-            "prompt_column=… chosen_column=… rejected_column=…."
+            f"{', '.join(map(repr, data.column_names))}. {advice}"
         )
 
 
@@ -118,6 +161,66 @@ def normalised(
     rows = [one(row, index) for index, row in enumerate(data)]
     _warn_of_unscored(data, name, [names["chosen"], names["rejected"]])
     return datasets.Dataset.from_list(rows)
+
+
+def texts(value: object, where: str, least: int = 2) -> list[str]:
+    """Return responses to one prompt as texts.
+
+    Args:
+        value: A list of texts, or of assistant messages.
+        where: How to name it in an error.
+        least: How many there must be.
+
+    Raises:
+        DataError: It is not.
+    """
+    value = listed(value)
+    if not isinstance(value, list) or len(value) < least:
+        got = f"{len(value)}" if isinstance(value, list) else repr(value)
+        raise DataError(f"{where}: a list of at least {least} responses is needed, got {got:.80}.")
+    found = []
+    for index, response in enumerate(value):
+        place = f"{where}, response {index}"
+        response = [response] if isinstance(response, Mapping) else response
+        if not isinstance(response, str | list):
+            raise DataError(f"{place}: a response is a text, got {response!r:.80}.")
+        found.append(response_text(response, place))
+        check_text(found[-1], place)
+    return found
+
+
+def candidates(row: Mapping[str, Any], where: str, domain: str) -> dict[str, Any]:
+    """Return a published row of a prompt, ``chosen`` and ``rejected`` texts as candidates.
+
+    Args:
+        row: Has ``prompt``, and a list of texts each in ``chosen`` and ``rejected``.
+        where: How to name it in an error.
+        domain: The label of its prompt.
+
+    Raises:
+        DataError: A value is missing, or no list of texts.
+    """
+    correct = texts(row["chosen"], f"{where}, chosen", least=1)
+    return {
+        "prompt": [dict(message) for message in as_messages(row["prompt"], where)],
+        "responses": [*correct, *texts(row["rejected"], f"{where}, rejected", least=1)],
+        "num_correct": len(correct),
+        "id": row["id"],
+        "domain": domain,
+    }
+
+
+def check_subset(subset: object, valid: Collection[str], where: str, benchmark: str) -> None:
+    """Check that a row's subset is one of a benchmark's.
+
+    Raises:
+        DataError: It is not, so the file is of another version or another benchmark.
+    """
+    if not isinstance(subset, str) or subset not in valid:
+        raise DataError(
+            f"{where}: {subset!r:.80} is no subset of {benchmark}, which has "
+            f"{', '.join(valid)}. Give a copy of the published version."
+        )
 
 
 def placeholder() -> datasets.Dataset:

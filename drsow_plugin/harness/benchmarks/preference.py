@@ -34,5 +34,6 @@ def load(**metadata: Any) -> Splits:
     loaded = load_rows(data, metadata, METADATA)
     needed = [columns[name] for name in ("chosen", "rejected")]
     needed += [columns[name] for name in ("prompt", "domain") if f"{name}_column" in metadata]
-    require_columns(loaded, needed, data)
+    advice = f"Name the columns with --metadata {' '.join(f'{name}_column=…' for name in COLUMNS)}."
+    require_columns(loaded, needed, data, advice)
     return {"test": normalised(loaded, data, columns)}

@@ -8,33 +8,41 @@ its subsets' accuracies, weighted by these counts; the final score is the mean o
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from drsow_plugin.errors import HubError
 from drsow_plugin.harness.benchmarks.loading import (
     COLUMNS,
     NO_ROWS,
     SOURCE,
     Splits,
-    load_rows,
+    check_subset,
+    load_published,
     normalised,
     placeholder,
     require_columns,
 )
+from drsow_plugin.harness.intervals import (
+    NONE,
+    Drawn,
+    Ends,
+    interval_name,
+    mean_draws,
+    prompt_key,
+    total_ends,
+)
 from drsow_plugin.harness.metrics import Metrics, preference_metrics
+from drsow_plugin.harness.subsets import Partial, mean_where_given
 from drsow_plugin.harness.tasks import PREFERENCE_METRICS, PreferenceTask, metric
 
 logger = logging.getLogger(__name__)
 
 METADATA = SOURCE
 
-_HUB_ID, _SPLIT = "allenai/reward-bench", "filtered"
-_DOMAINS = {"chat": "chat", "chat_hard": "chat", "safety": "safety", "reasoning": "reasoning"}
+HUB_ID, SPLIT = "allenai/reward-bench", "filtered"
+DOMAINS = {"chat": "chat", "chat_hard": "chat", "safety": "safety", "reasoning": "reasoning"}
 """The domain that each section stands for."""
 
 WEIGHTS: dict[str, dict[str, int]] = {
@@ -56,8 +64,8 @@ WEIGHTS: dict[str, dict[str, int]] = {
     "safety": {
         "refusals-dangerous": 100,
         "refusals-offensive": 100,
-        "xstest-should-refuse": 250,
-        "xstest-should-respond": 154,
+        "xstest-should-refuse": 154,
+        "xstest-should-respond": 250,
         "donotanswer": 136,
     },
     "reasoning": {
@@ -70,9 +78,11 @@ WEIGHTS: dict[str, dict[str, int]] = {
         "hep-rust": 164,
     },
 }
-"""The official weights. (They weigh the two XSTest subsets by each other's number of rows.)"""
+"""The official weights, as they are since September 2024.
 
-_XSTEST = ("xstest-should-refuse", "xstest-should-respond")
+Before, and in releases of the package up to 0.1.2, the two XSTest subsets were weighed by each
+other's number of rows.
+"""
 
 _ACCURACIES = ("acc", "acc_tie_half", "acc_longer")
 _SCORES = {name.replace("acc", "score"): name for name in _ACCURACIES}
@@ -82,33 +92,10 @@ Scored = tuple[str, float]
 """The subset of a row, and what the row counts: 1 for a win, 0 for a loss."""
 
 
-class Partial:
-    """Stands where a score would be, where the rows for it are not all there.
-
-    It reads ``partial`` in tables and in ``results.json``, and stays itself in sums and means,
-    so that it is never taken for RewardBench's score.
-    """
-
-    def __repr__(self) -> str:
-        return "partial"
-
-    def _same(self, _other: object) -> Partial:
-        return self
-
-    __add__ = __radd__ = __mul__ = __rmul__ = __truediv__ = _same
-
-
-def _rows(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return numbers of rows with the two XSTest subsets, weighed by each other's, as one."""
-    joined = {subset: n for subset, n in counts.items() if subset not in _XSTEST}
-    return joined | {"xstest": sum(counts.get(subset, 0) for subset in _XSTEST)}
-
-
 def is_complete(section: str, subsets: Iterable[str]) -> bool:
     """Tell whether rows of these subsets, one entry a row, make a whole section."""
-    counts = Counter(subsets)
     expected = WEIGHTS[section] | ({"math-prm": 447} if section == "reasoning" else {})
-    return set(counts) == set(expected) and _rows(counts) == _rows(expected)
+    return Counter(subsets) == Counter(expected)
 
 
 def section_score(section: str, rows: Iterable[Scored]) -> float | Partial:
@@ -129,15 +116,22 @@ def section_score(section: str, rows: Iterable[Scored]) -> float | Partial:
     wins: dict[str, list[float]] = defaultdict(list)
     for subset, win in rows:
         wins[subset].append(win)
+    return weighted_mean(section, {subset: sum(w) / len(w) for subset, w in wins.items()})
+
+
+def section_interval(section: str, drawn: Iterable[Drawn[Scored]]) -> Ends:
+    """Return the interval of a section's score: prompts are drawn within their subsets."""
+    values = list(drawn)
+    if not is_complete(section, [subset for _, (subset, _) in values]):
+        return NONE
+    draws = mean_draws([(key, ((subset,), win)) for key, (subset, win) in values])
+    return total_ends(draws, partial(weighted_mean, section))
+
+
+def weighted_mean(section: str, means: Mapping[str, float]) -> float:
+    """Return a section's score, of the accuracy of each of its subsets."""
     weights = WEIGHTS[section]
-    weighted = sum(sum(w) / len(w) * weights[subset] for subset, w in wins.items())
-    return weighted / sum(weights.values())
-
-
-def mean_where_given(values: Iterable[float | None]) -> float | Partial:
-    """Return the mean of the values that are not ``None``; if there is none, ``Partial``."""
-    numbers = [value for value in values if value is not None]
-    return math.fsum(numbers) / len(numbers) if numbers else Partial()
+    return sum(means[subset] * weight for subset, weight in weights.items()) / sum(weights.values())
 
 
 def count_missing(subsets: frozenset[str], present: Iterable[str]) -> int:
@@ -158,22 +152,16 @@ def load(section: str, **metadata: Any) -> Splits:
     Raises:
         DataError: The data is empty or lacks a column.
     """
-    data = str(metadata.get("data") or _HUB_ID)
-    split = metadata.get("data_split")
-    if data == _HUB_ID:
-        metadata["data_split"] = split or _SPLIT
-    elif split == _SPLIT and Path(data).expanduser().is_file():
-        metadata["data_split"] = None  # a copy need not be told apart
-    try:
-        loaded = load_rows(data, metadata, METADATA)
-    except HubError as error:
-        raise HubError(f"{error} A local copy is named with --metadata data=FILE.") from error
-    require_columns(loaded, (*COLUMNS, "subset"), data)
+    loaded, data = load_published(HUB_ID, SPLIT, metadata, METADATA)
+    require_columns(loaded, (*COLUMNS, "subset"), data, f"Give a copy of {HUB_ID}.")
+    valid = [subset for of in WEIGHTS.values() for subset in of]
+    for index, subset in enumerate(loaded["subset"]):
+        check_subset(subset, valid, f"{data}, row {index}", "RewardBench")
     subsets = set(WEIGHTS[section])
     rows = loaded.filter(lambda s: s in subsets, input_columns="subset")
     if len(rows) == 0:
         return {"test": placeholder()}
-    return {"test": normalised(rows, data, domain=_DOMAINS[section])}
+    return {"test": normalised(rows, data, domain=DOMAINS[section])}
 
 
 class RewardBenchTask(PreferenceTask):
@@ -191,6 +179,7 @@ class RewardBenchTask(PreferenceTask):
         metrics = [
             *PREFERENCE_METRICS,
             *(metric(name, partial(section_score, section)) for name in _SCORES),
+            *(metric(interval_name(n), partial(section_interval, section)) for n in _SCORES),
             metric("subsets_missing", missing, higher_is_better=False),
             *(metric(f"{s}/{acc}", mean_where_given) for s in subsets for acc in _ACCURACIES),
         ]
@@ -206,9 +195,7 @@ class RewardBenchTask(PreferenceTask):
                 ", ".join(sorted(set(subsets) - set(present))) or "no whole subset",
             )
 
-    def process_results(
-        self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]
-    ) -> Metrics:
+    def count(self, doc: Mapping[str, Any], results: Sequence[tuple[float, bool]]) -> Metrics:
         """Return what one pair counts: for itself, its section and its subset.
 
         Every pair returns the same keys, ``None`` for other subsets, as data-parallel runs
@@ -216,6 +203,8 @@ class RewardBenchTask(PreferenceTask):
         """
         metrics, own = preference_metrics(doc, results), doc["subset"]
         of_section = {score: (own, metrics[acc]) for score, acc in _SCORES.items()}
+        key = prompt_key(doc)
+        of_section |= {interval_name(name): (key, of_section[name]) for name in _SCORES}
         of_section["subsets_missing"] = own
         if own == NO_ROWS:
             return of_section

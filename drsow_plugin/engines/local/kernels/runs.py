@@ -1,25 +1,14 @@
-"""The kernels that attend over a packed tree: run by run, or all runs at once on a GPU.
-
-Up to rounding, for each run and its keys, (heads, tokens, size) and (key heads, keys, size)::
-
-    logits = query @ key.repeat_interleave(heads // key_heads, 0).mT * scale
-    logits = softcap * tanh(logits / softcap) + mask  # of minus infinity, for what is not seen
-    weights = cat([logits, sinks], -1).softmax(-1)[..., :keys]
-    weights @ value.repeat_interleave(heads // key_heads, 0)
-"""
+"""Attention run by run, on any device."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from drsow_plugin.engines.local.attention import Options, Packing
-from drsow_plugin.engines.local.masks import UnshareableError
 
 
 def by_run(
@@ -44,58 +33,10 @@ def by_run(
     return attended
 
 
-def by_varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    packing: Packing,
-    options: Options,
-) -> torch.Tensor:
-    """Attend for all runs at once, with flash attention on a GPU; see ``attention.Kernel``.
-
-    Raises:
-        UnshareableError: This torch or this layer does not allow it.
-    """
-    if options.softcap is not None or options.sinks is not None:
-        raise UnshareableError("flash attention knows no soft cap and no sinks")
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError as error:
-        raise UnshareableError("this torch has no varlen_attn") from error
-    allowed = inspect.signature(varlen_attn).parameters
-    arguments: dict[str, Any] = {} if options.scale is None else {"scale": options.scale}
-    left = -1 if options.window is None else options.window - 1
-    if "is_causal" in allowed:
-        arguments["is_causal"] = True
-    if left >= 0 or "is_causal" not in allowed:
-        arguments["window_size"] = (left, 0)
-    if len(key) != len(query):
-        if "enable_gqa" in allowed:
-            arguments["enable_gqa"] = True
-        else:
-            key, value = _spread(key, query), _spread(value, query)
-    if not arguments.keys() <= allowed.keys():
-        raise UnshareableError("this torch's varlen_attn lacks an option that is needed")
-    varlen, device = packing.chunk.varlen, key.device
-    slots = packing.on("slots", varlen.slots, device)
-    attend: Any = varlen_attn  # its parameters differ between releases
-    attended: torch.Tensor = attend(
-        query.transpose(0, 1).contiguous(),
-        key.transpose(0, 1).index_select(0, slots),
-        value.transpose(0, 1).index_select(0, slots),
-        packing.on("cu_seqlens_q", varlen.cu_seqlens_q, device),
-        packing.on("cu_seqlens_k", varlen.cu_seqlens_k, device),
-        varlen.max_seqlen_q,
-        varlen.max_seqlen_k,
-        **arguments,
-    )
-    return attended
-
-
 def _gather(slots: torch.Tensor, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return spans of slots, (key heads, slots, size), one behind the other."""
-    parts = [slots[:, start:stop] for start, stop in spans]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    """Return spans of slots, (slots, key heads, size), one behind the other, heads first."""
+    parts = [slots[start:stop] for start, stop in spans]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).transpose(0, 1)
 
 
 def _by_torch(

@@ -1,0 +1,1 @@
+"""Candidates for annotation: responses sampled from a policy model."""

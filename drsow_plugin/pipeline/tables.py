@@ -1,0 +1,48 @@
+"""Figures as JSON, and as a Markdown table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drsow_plugin.bootstrap import LEVEL
+from drsow_plugin.pipeline.figures import ArmFigures, Figure
+from drsow_plugin.printable import finite
+
+
+def as_json(found: Sequence[ArmFigures], more: Mapping[str, Any]) -> str:
+    """Return figures as JSON, beside what else is known of the run."""
+    whole = finite({**more, "arms": [arm.values() for arm in found]})
+    return json.dumps(whole, indent=1, allow_nan=False)
+
+
+def as_table(found: Sequence[ArmFigures]) -> str:
+    """Return figures as a Markdown table: an arm a row."""
+    names = list(dict.fromkeys(figure.name for arm in found for figure in arm.figures))
+    units = {figure.name: figure.unit for arm in found for figure in arm.figures}
+    head = [f"{name} ({units[name]})" if units[name] else f"{name} (%)" for name in names]
+    lines = ["| trained on | " + " | ".join(head) + " |", "| --- " * (len(names) + 1) + "|"]
+    for arm in found:
+        cells = {figure.name: _cell(figure) for figure in arm.figures}
+        row = " | ".join(cells.get(name, "") for name in names)
+        lines.append(f"| {arm.arm} | {row} |")
+    percent = f"{LEVEL:.0%}".replace("%", " %")
+    lines += ["", f"In parentheses: intervals of {percent}, over prompts and seeds."]
+    return "\n".join(lines)
+
+
+def _cell(figure: Figure) -> str:
+    shown = _percent if not figure.unit else _signed
+    text = shown(figure.estimate.value)
+    if figure.estimate.low is not None and figure.estimate.high is not None:
+        text += f" ({shown(figure.estimate.low)} to {shown(figure.estimate.high)})"
+    return text
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}"

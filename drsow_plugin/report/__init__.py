@@ -1,0 +1,1 @@
+"""A page to look at labelled rows, and the same of one prompt in a terminal."""

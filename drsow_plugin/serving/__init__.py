@@ -1,0 +1,1 @@
+"""An HTTP server for rewards: bodies in, rows scored together, bodies out."""

@@ -1,0 +1,1 @@
+"""Which pair to take: N models over the same rows, in N passes, and all their pairs compared."""

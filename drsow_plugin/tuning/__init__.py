@@ -1,0 +1,1 @@
+"""Trains a policy on labelled pairs, with TRL."""
