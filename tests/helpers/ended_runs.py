@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-os.environ["TQDM_DISABLE"] = "1"  # a bar has a thread of its own, and this process forks
+os.environ["TQDM_DISABLE"] = "1"
 
 import datasets
 import psutil
@@ -28,6 +28,7 @@ import torch
 
 from drsow_plugin import DrSoW
 from drsow_plugin.cli import main as drsow
+from helpers import forks
 from helpers.commands import write
 from helpers.preferences import WORDS
 from helpers.serving import ask
@@ -45,7 +46,7 @@ def candidates(count: int) -> list[dict[str, Any]]:
 
 def started(arguments: list[object], stderr: Path) -> int:
     """Run a command in a process of its own; return its number."""
-    child = os.fork()
+    child = forks.fork()
     if child:
         return child
     status = 70
@@ -169,7 +170,7 @@ def end_servers(models: list[object], root: Path, seed: int) -> None:
     for number in SIGNALS:
         for point in range(POINTS):
             answer = root / f"{number.name}-{point}"
-            client = os.fork()
+            client = forks.fork()
             if client == 0:
                 insist(url, rows, answer, 10)
                 os._exit(0)

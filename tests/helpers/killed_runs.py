@@ -10,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
-os.environ["TQDM_DISABLE"] = "1"  # a bar has a thread of its own, and this process forks
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+os.environ["TQDM_DISABLE"] = "1"
 
 import datasets
 import torch
 
 from drsow_plugin import Annotator
+from helpers import forks
 
 SHARD = 4
-FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def rows() -> datasets.Dataset:
@@ -50,13 +52,13 @@ def main(strong: str, weak: str, root: Path, points: int) -> None:
     chance = random.Random(2)
     for point in range(points):
         folder = root / f"killed-{point}"
-        child = os.fork()
+        child = forks.fork()
         if child == 0:
             run(folder)
             os._exit(0)
         # A random point of the run, however fast the machine is at the moment.
         target = chance.randrange(len(data) // SHARD)
-        while finished(folder) < target and os.waitid(os.P_PID, child, FLAGS) is None:
+        while finished(folder) < target and forks.is_running(child):
             time.sleep(0.001)
         time.sleep(chance.uniform(0, duration * SHARD / len(data)))
         os.kill(child, signal.SIGKILL)

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["TQDM_DISABLE"] = "1"  # a bar has a thread of its own, and this process forks
+os.environ["TQDM_DISABLE"] = "1"
 
 import datasets
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import forks
 from helpers.fakes import fake_annotator
 from helpers.labelling import scores
 from helpers.preferences import candidates
@@ -33,7 +34,7 @@ def label(data: datasets.Dataset, root: Path, shard: int | None, out: Path) -> N
 
 def started(data: datasets.Dataset, root: Path, shard: int) -> int:
     """Start to label a shard in a process of its own."""
-    child = os.fork()
+    child = forks.fork()
     if child == 0:
         label(data, root, shard, root / "shards" / str(shard))
         os._exit(0)

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["TQDM_DISABLE"] = "1"  # a bar has a thread of its own, and this process forks
+os.environ["TQDM_DISABLE"] = "1"
 
 from drsow_plugin import Study
 from drsow_plugin.study import passes
+from helpers import forks
 from helpers.studies import answered, known_model, random_margins, study_rows
 
 ROWS, MODELS, SHARD = 40, 3, 8
-FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 SHARDS = MODELS * ROWS // SHARD
 
 
@@ -47,12 +47,12 @@ def main(root: Path, points: int) -> None:
     chance = random.Random(2)
     for point in range(points):
         folder = root / f"killed-{point}"
-        child = os.fork()
+        child = forks.fork()
         if child == 0:
             run(models(latency=0.002), folder)
             os._exit(0)
         target = chance.randrange(1, SHARDS)
-        while finished(folder) < target and os.waitid(os.P_PID, child, FLAGS) is None:
+        while finished(folder) < target and forks.is_running(child):
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
