@@ -37,6 +37,8 @@ from helpers.studies import study_rows
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 POINTS = 3
 """Of each signal."""
+SHARD_ROWS, ROWS, ROWS_OF_WORKERS = 4, 40, 120
+"""Workers are ended before a third of their work is done, however fast the machine is."""
 
 
 def candidates(count: int) -> list[dict[str, Any]]:
@@ -143,10 +145,9 @@ def end_among_workers(command: list[object], folder: Path, seed: int) -> None:
             child = started([*run, "--num-proc", "2"], folder / "stderr")
             while len(workers := workers_of(child)) < 2:
                 time.sleep(0.01)
-            kept = chance.randrange(0, 3)  # files of scores
+            kept = chance.randrange(0, ROWS_OF_WORKERS // SHARD_ROWS // 3)  # files of scores
             while len(list(out.with_suffix(".c").glob("scores/*/*.parquet"))) < kept:
                 time.sleep(0.01)
-            time.sleep(chance.uniform(0, 0.5))
             os.kill(chance.choice(workers).pid if is_worker else child, number)
             status, said = ended(child), (folder / "stderr").read_text()
             _, alive = psutil.wait_procs(workers, timeout=30)
@@ -208,9 +209,10 @@ def main(kind: str, strong: str, weak: str, root: Path, seed: int) -> None:
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     pair: list[object] = ["--strong", strong, "--weak", weak]
-    rows = write(root / "rows.jsonl", study_rows(40) if kind == "study" else candidates(40))
+    count = ROWS_OF_WORKERS if kind == "worker" else ROWS
+    rows = write(root / "rows.jsonl", study_rows(ROWS) if kind == "study" else candidates(count))
     label = ["annotate", rows]
-    size: list[object] = [*pair, "--shard-rows", 4]
+    size: list[object] = [*pair, "--shard-rows", SHARD_ROWS]
     if kind == "annotate":
         repeat(lambda f: [*label, f / "out", *size, "--cache-dir", f / "c"], rows_of, root, seed)
     if kind == "study":
