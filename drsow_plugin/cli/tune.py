@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from drsow_plugin.cli.configfile import merge_config
-from drsow_plugin.cli.lines import DATA, data_options, load_rows
+from drsow_plugin.cli.lines import data_options
 from drsow_plugin.cli.options import CONTEXT, config_options, tune_options
-from drsow_plugin.cli.paths import require_paths
-from drsow_plugin.config.parse import parse_positive
-from drsow_plugin.errors import ConfigError
-from drsow_plugin.tuning.options import NAME, OF_TUNING, parse_tuning
+from drsow_plugin.cli.training import Training
+from drsow_plugin.tuning.options import OF_TUNING, parse_tuning
 
-RUN = ("input", "output", "limit", *DATA)
-VALID = frozenset((*OF_TUNING, *RUN))
 _USAGE = "Give PAIRS and OUTPUT, such as: drsow tune labelled tuned --policy …"
 
 
@@ -26,7 +20,7 @@ _USAGE = "Give PAIRS and OUTPUT, such as: drsow tune labelled tuned --policy …
 @data_options
 @click.option("--limit", help="Pairs that are read, from the first. [all of them]")
 @config_options
-def tune(paths: tuple[str, ...], config: str | None, **options: Any) -> None:
+def tune(paths: tuple[str, ...], **options: Any) -> None:
     """Tune a policy, or a reward model, on labelled pairs, with TRL's trainers.
 
     PAIRS is what 'drsow annotate' wrote, or any pairs of prompt, chosen and rejected. OUTPUT is a
@@ -39,18 +33,8 @@ def tune(paths: tuple[str, ...], config: str | None, **options: Any) -> None:
 
       drsow tune labelled tuned --policy org/model --method simpo
     """
-    merged = merge_config(options, config, VALID)
-    ours = {name: merged.pop(name) for name in RUN if name in merged}
-    policy = merged.pop(NAME, None)
-    if policy is None:
-        raise ConfigError("No policy was given. Name the model to tune with --policy MODEL.")
-    setup = parse_tuning(policy, merged)
-    inputs, folder = require_paths(paths, ours, _USAGE)
-    limit = parse_positive("limit", ours.get("limit"))
+    asked = Training.read(paths, options, OF_TUNING, parse_tuning, _USAGE)
 
     from drsow_plugin.tuning.train import tune as run
 
-    data = load_rows(inputs, ours, limit)
-    tuned = run(data, Path(folder).expanduser(), setup)
-    click.echo(str(tuned))
-    click.echo(f"Wrote {tuned.folder}")
+    asked.tell(run(asked.rows(), asked.folder, asked.setup))
