@@ -21,6 +21,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MANY, _NEAREST = 24, 6
+"""More names than the first are too many for a line: so many of the nearest are given."""
+
 
 class DrSoWError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -92,9 +95,14 @@ def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
         valid: The names that would have been accepted.
 
     Returns:
-        One sentence each for what was wrong, the nearest valid name and all valid names.
+        One sentence each for what was wrong, the nearest valid name and the valid names, of which
+        the nearest are given where they are many.
     """
     names = sorted(valid)
     close = difflib.get_close_matches(got, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"Unknown {kind} {got!r}.{hint} Valid: {', '.join(names)}."
+    listed = "Valid"
+    if len(names) > _MANY:
+        listed = f"The nearest of {len(names)} valid ones"
+        names = difflib.get_close_matches(got, names, n=_NEAREST, cutoff=0.0)
+    return f"Unknown {kind} {got!r}.{hint} {listed}: {', '.join(names)}."

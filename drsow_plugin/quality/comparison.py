@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -126,13 +127,17 @@ class Comparison:
         for part in (whole, *self.parts):
             difference = part.difference
             ends = _signed(difference)
-            p = f"{part.p:.2g}" if part.p_adjusted is None else f"{part.p_adjusted:.2g} *"
+            p = _chance(part.p) if part.p_adjusted is None else f"{_chance(part.p_adjusted)} *"
             alone = f"{part.first_alone:,}, {part.second_alone:,} of {part.rows:,}"
             lines.append(f"{part.name:30}{ends:30}{p:>9}   {alone}")
         lines.append(f"p: {whole.test}")
         if self.parts:
             lines.append("*: adjusted for the number of parts, by Benjamini and Hochberg")
         return "\n".join(lines)
+
+
+def _chance(p: float) -> str:
+    return f"{p:.2g}" if p >= sys.float_info.min else f"<{sys.float_info.min:.1g}"
 
 
 def _percent(found: Estimate) -> str:

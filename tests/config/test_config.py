@@ -61,6 +61,7 @@ def test_a_quantization_config_is_json_or_a_json_file(tmp_path: Path, as_file: b
     ("options", "message"),
     [
         ({"weak_tempalte": "none"}, "Unknown option 'weak_tempalte'. Did you mean 'weak_template'"),
+        ({"zzz": 1}, r"Unknown option .zzz.. The nearest of \d+ valid ones: \w+, \w+, \w+, \w+,"),
         ({"reduction": "avg"}, "Unknown value of reduction 'avg'.*Valid: mean, sum"),
         ({"overflow": "truncate"}, "Valid: error, skip, truncate_prompt"),
         ({"max_length": "0"}, "max_length is a whole number of at least 1, got '0'"),

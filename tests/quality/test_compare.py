@@ -41,6 +41,12 @@ def compared(first: Any, second: Any, **options: Any) -> Comparison:
     return Comparer(first, second, parse_quality(options)).compare()
 
 
+def test_a_chance_that_no_number_is_small_enough_for_is_not_shown_as_none() -> None:
+    found = compared(labelled([1.0] * 1100), labelled([-1.0] * 1100))
+    assert found.whole.p == 0  # 2 / 2**1100
+    assert "<2e-308" in str(found)
+
+
 def test_mcnemar_by_hand() -> None:
     # 8 rows right in A alone, 2 in B alone: 2 * (C(10,0) + C(10,1) + C(10,2)) / 2**10
     first = [1.0] * 8 + [-1.0] * 2 + [1.0] * 5 + [-1.0] * 3
