@@ -51,9 +51,12 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Hold that what `make quick` runs is quick, whoever adds to it."""
     result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()  # what a file has imported, too, is no garbage to look for in all that follow
     if not any(map(item.get_closest_marker, ("slow", "gpu", "pages"))):
         reason = too_much(item.stash[STARTED], Cost.so_far())
         if reason:
