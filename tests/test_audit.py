@@ -53,7 +53,7 @@ def service() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         def log_message(self, *_arguments: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1/query", said
         server.shutdown()
 

@@ -44,8 +44,8 @@ def test_pretrained_is_strong(strong: str, weak: str) -> None:
         DrSoWLM(pretrained=strong, strong=strong, weak=weak)
 
 
-def test_an_unknown_option_names_the_valid_ones(strong: str, weak: str) -> None:
-    with pytest.raises(ConfigError, match=r"Did you mean 'weak_template'.*strong_revision"):
+def test_an_unknown_option_names_the_nearest_ones(strong: str, weak: str) -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean 'weak_template'.* valid ones: .*dtype"):
         DrSoWLM(strong=strong, weak=weak, weak_tempalte="none")
 
 

@@ -69,6 +69,11 @@ def rewritten(change: Callable[[str], str]) -> Fault:
     return lambda reply: replace(reply, content=change(reply.content.decode()).encode())
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # of more than five connections at once some would wait for a second
+
+
 @dataclass
 class ModelServer:
     """A server; a context manager.
@@ -106,8 +111,7 @@ class ModelServer:
         self.stop()
 
     def start(self) -> None:
-        self._http = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", self._port), _handler(self))
         self._port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -169,6 +173,7 @@ def two_servers(**options: Any) -> Iterator[tuple[ModelServer, ModelServer]]:
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # connections are kept
+        disable_nagle_algorithm = True  # else a body waits 40 ms for word that the head has come
 
         def setup(self) -> None:
             super().setup()
