@@ -21,7 +21,7 @@ def load_yaml(text: str) -> Any:
     try:
         return yaml.load(text, Loader=Loader)  # noqa: S506 (a SafeLoader with bounds)
     except Exception as error:  # PyYAML's constructors raise any: of a 13th month, of !!bool x
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(_said(error)) from error
 
 
 class Loader(yaml.SafeLoader):
@@ -54,6 +54,17 @@ class Loader(yaml.SafeLoader):
         self._sizes[id(node)] = self._nodes - before
         self._depth -= 1
         return node
+
+
+def _said(error: Exception) -> str:
+    """Return an error in one line, with the place that it names and without the text there."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return " ".join(str(error).split())
+    context = getattr(error, "context", None)
+    said = f"{context}: {problem}" if context else str(problem)
+    return f"{said}, in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _mark(node: yaml.Node | None) -> str:

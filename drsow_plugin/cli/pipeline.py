@@ -30,15 +30,16 @@ def pipeline(
       drsow pipeline recipes/mini.yaml
     """
     from drsow_plugin.pipeline.checks import check_installed
+    from drsow_plugin.pipeline.finished import is_done
     from drsow_plugin.pipeline.plan import make_plan
     from drsow_plugin.pipeline.recipe import read_recipe
     from drsow_plugin.pipeline.results import write_results
-    from drsow_plugin.pipeline.runner import as_command, is_done, run_plan
+    from drsow_plugin.pipeline.runner import as_command, run_plan, steps_until
 
     parsed = read_recipe(recipe, allow_code=allow_code)
     plan = make_plan(parsed, Path(out or f"out/{parsed.name}").expanduser())
     if dry_run:
-        for step in plan.steps:
+        for step in steps_until(plan, until):
             done = " (finished)" if is_done(plan, step) else ""
             click.echo(f"# {step.name}{done}\n{as_command(step)}")
         return

@@ -40,9 +40,9 @@ def read_options(file: str, said: str) -> dict[str, Any]:
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{said} cannot be read: {error}") from error
     if not isinstance(loaded, Mapping):
+        held = "nothing" if loaded is None else f"a {type(loaded).__name__}"
         raise ConfigError(
-            f"{said} holds a {type(loaded).__name__}; needed are names and values, such "
-            "as 'strong: org/model'."
+            f"{said} holds {held}; needed are names and values, such as 'strong: org/model'."
         )
     options = {str(name).replace("-", "_"): value for name, value in loaded.items()}
     if len(options) < len(loaded):

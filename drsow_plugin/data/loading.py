@@ -122,9 +122,19 @@ def named_split(data: datasets.Dataset, name: str) -> datasets.Dataset:
     return copied
 
 
-def _load_from_hub(name: str, options: Mapping[str, Any]) -> Data:
-    if Path(name).suffix in (*READERS, ".gz") or name.startswith(("/", ".", "~")) or " " in name:
+def check_there(name: str) -> None:
+    """Check that a name that can only be that of a file, is.
+
+    Raises:
+        DataError: It is not there.
+    """
+    is_path = Path(name).suffix in (*READERS, ".gz") or name.startswith(("/", ".", "~"))
+    if (is_path or " " in name) and not Path(name).expanduser().exists():
         raise DataError(f"{name}: there is no such file. Check the path.")
+
+
+def _load_from_hub(name: str, options: Mapping[str, Any]) -> Data:
+    check_there(name)
     require_data(name)
     with _faults_named((), name):
         try:

@@ -1,19 +1,15 @@
-"""A recipe as steps: each a command, with an output whose name follows from all it depends on."""
+"""A recipe as steps."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drsow_plugin.config.model import SIDE_OPTIONS
 from drsow_plugin.config.pair import OPTIONS as PAIR_OPTIONS
-from drsow_plugin.hashing import file_sha256, text_sha256
-from drsow_plugin.pipeline.spelling import flags, judge_options, named, of_side, policy_of
+from drsow_plugin.pipeline.spelling import judge_options, named, of_side, policy_of, sampled_here
+from drsow_plugin.pipeline.steps import OUTPUT, Measured, Plan
 from drsow_plugin.pipeline.values import HUMAN, LABELS, OF_PAIRS, Recipe
 from drsow_plugin.records import SIDES
 
@@ -21,97 +17,9 @@ START = "start"
 """The arm that is not trained."""
 SECOND_ROUND = "given again"
 """The arm of the second round: labelled by the tuned model over its start."""
-_OUTPUT = "OUTPUT"
-"""Stands, in a command, for where it writes."""
 _OF_PAIR = frozenset(
     ("strong", "weak", *(f"{side}_{name}" for side in SIDES for name in SIDE_OPTIONS))
 )
-_KEY = 10  # hexadecimal digits of a step's key
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command of a pipeline.
-
-    Attributes:
-        name: Says what it does.
-        command: The arguments of ``drsow``.
-        output: What it writes: the name of the step with its key, below the pipeline's folder.
-        stops: What it means where the command ends with another status than 0.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    output: Path
-    stops: str = ""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What an arm, trained with a seed, is measured by.
-
-    Attributes:
-        arm: What it was trained on.
-        seed: Of the training; 0 for the start.
-        file: What ``drsow evaluate`` wrote.
-    """
-
-    arm: str
-    seed: int
-    file: Path
-
-
-@dataclass
-class Plan:
-    """The steps of a recipe, in order.
-
-    Attributes:
-        folder: Where all of them write.
-        steps: The steps.
-        measured: Which of them measure what.
-    """
-
-    folder: Path
-    steps: list[Step] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
-
-    def add(
-        self,
-        name: str,
-        command: Sequence[str | Path],
-        options: Mapping[str, Any],
-        ending: str = "",
-        stops: str = "",
-        into: Sequence[str] = (_OUTPUT,),
-    ) -> Path:
-        """Add a step, and return where it writes.
-
-        The key is a hash of the command, of the files of others that it reads, and of the version
-        of this package. What an earlier step wrote has that step's key in its name.
-        """
-        arguments = [*map(str, command)]
-        spelled = flags(options)
-        read = [self._content(argument) for argument in (*arguments, *spelled)]
-        version = metadata.version("drsow-plugin")
-        key = text_sha256(json.dumps([name, arguments[0], read, ending, version]))[:_KEY]
-        output = self.folder / f"{name.replace(' ', '-')}-{key}{ending}"
-        place = (str(output) if part == _OUTPUT else part for part in into)
-        whole = (*arguments, *place, *spelled)
-        self.steps.append(Step(name, whole, output, stops))
-        return output
-
-    def _content(self, argument: str) -> list[str]:
-        """Return what an argument stands for: a path within the folder, or a file's contents."""
-        path = Path(argument).expanduser()
-        if path.is_relative_to(self.folder):
-            return ["step", str(path.relative_to(self.folder))]
-        with suppress(OSError):  # such as of a name that is too long to be a file's
-            if path.is_file():
-                return ["file", file_sha256(path)]
-            if path.is_dir():
-                files = sorted(file for file in path.rglob("*") if file.is_file())
-                return ["folder", *(f"{f.relative_to(path)} {file_sha256(f)}" for f in files)]
-        return ["text", argument]
 
 
 def make_plan(recipe: Recipe, folder: Path) -> Plan:
@@ -153,7 +61,8 @@ def _labels(plan: Plan, recipe: Recipe, data: Any, prompts: Mapping[str, Any]) -
     """Add the steps from prompts to labelled pairs."""
     sampled = {**policy_of(recipe), **prompts, **recipe.generate}
     candidates = plan.add("candidates", ["generate", data], sampled)
-    labelled = plan.add("labelled", ["annotate", candidates], recipe.annotate)
+    column = {"prompt_column": prompts.get("prompt_column")}
+    labelled = plan.add("labelled", ["annotate", candidates], {**column, **recipe.annotate})
     if recipe.check is not None:
         plan.add(
             "check",
@@ -161,14 +70,14 @@ def _labels(plan: Plan, recipe: Recipe, data: Any, prompts: Mapping[str, Any]) -
             recipe.check,
             ".json",
             "Look at the labels with 'drsow report', or set other bounds in check. ",
-            ("--json", _OUTPUT),
+            ("--json", OUTPUT),
         )
     if recipe.publish is not None:
         publish = dict(recipe.publish)
         to = publish.pop("to")
         dry = publish.pop("dry_run", False)
         if dry:
-            plan.add("card", ["publish", labelled, to], publish, into=("--dry-run", _OUTPUT))
+            plan.add("card", ["publish", labelled, to], publish, into=("--dry-run", OUTPUT))
         else:
             plan.add("published", ["publish", labelled, to], publish, into=())
     return labelled
@@ -193,11 +102,14 @@ def _again(
     """Add a second round: the tuned model samples, and is the strong side over its start."""
     data, columns = prompts
     policy = _opened(recipe, LABELS[0], tuned)
-    sampled = {**policy, **columns, **recipe.generate}
+    sampled = {**policy, **columns, **sampled_here(recipe)}
     candidates = plan.add(f"candidates again {seed}", ["generate", data], sampled)
     pair = {**of_side("strong", policy), **of_side("weak", policy_of(recipe))}
     own = {name: value for name, value in recipe.annotate.items() if name not in _OF_PAIR}
-    labelled = plan.add(f"labelled again {seed}", ["annotate", candidates], {**pair, **own})
+    column = {"prompt_column": columns.get("prompt_column")}
+    labelled = plan.add(
+        f"labelled again {seed}", ["annotate", candidates], {**column, **pair, **own}
+    )
     options = {**policy, **(recipe.tune or {}), "seed": seed}
     if options.get("lora_rank"):
         options["merge"] = True
@@ -212,7 +124,8 @@ def _judge(plan: Plan, recipe: Recipe) -> str | None:
     if "model" in options:
         return str(options["model"])
     pairs = options.pop("pairs")
-    whole = {**policy_of(recipe), "method": "reward", **options}
+    start = {} if "policy" in options else policy_of(recipe)
+    whole = {**start, "method": "reward", **options}
     return str(plan.add("judge", ["tune", pairs], whole))
 
 
@@ -231,13 +144,13 @@ def _measure(
     pairs = {name: evaluate.pop(name, None) for name in OF_PAIRS}
     policy = start if tuned is None else _opened(recipe, arm[0], tuned)
     column = {"prompt_column": recipe.prompts.get("prompt_column")}
-    generate = {n: v for n, v in recipe.generate.items() if n not in ("candidates", "seed")}
     # One seed for all: answers differ by the policy, not by the luck of the draw.
+    generate = {n: v for n, v in sampled_here(recipe).items() if n not in ("candidates", "seed")}
     sampled = {"candidates": 1, **generate, **evaluate, "seed": 0, "max_cut": 1}
     name = " ".join(map(str, arm)) if tuned is not None else START
     answers = plan.add(f"answers {name}", ["generate", held_out], {**policy, **column, **sampled})
     pair = {n: v for n, v in (recipe.grpo or recipe.annotate).items() if n in PAIR_OPTIONS}
-    options: dict[str, Any] = {**pair, **judge_options(recipe, judge)}
+    options: dict[str, Any] = {**pair, **column, **judge_options(recipe, judge)}
     if tuned is not None:
         options |= {**pairs, **named(policy), **of_side("start", start)}
     elif judge is not None:
@@ -252,5 +165,6 @@ def _opened(recipe: Recipe, arm: str, tuned: Path) -> dict[str, Any]:
     trained = recipe.grpo or recipe.tune or {}
     if trained.get("lora_rank") and not trained.get("merge") and arm != SECOND_ROUND:
         return {**options, "adapter": str(tuned)}
-    options.pop("revision", None)
+    for name in ("revision", "adapter", "adapter_revision"):  # which are in the model as trained
+        options.pop(name, None)
     return {**options, "policy": str(tuned)}

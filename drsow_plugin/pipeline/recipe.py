@@ -10,21 +10,23 @@ from drsow_plugin.config.files import code_in, read_options
 from drsow_plugin.config.parse import parse_positive, parse_whole
 from drsow_plugin.errors import ConfigError, unknown_name
 from drsow_plugin.pipeline.checks import check_recipe
-from drsow_plugin.pipeline.values import LABELS, OF_PAIRS, Recipe
+from drsow_plugin.pipeline.values import LABELS, OF_DATA, OF_PAIRS, Recipe
 from drsow_plugin.tuning.options import MODEL
 
 T = TypeVar("T")
 
 _SECTIONS = {
-    "prompts": ("data", "held_out", "limit", "prompt_column", "data_split", "data_name", "unique"),
+    "prompts": ("data", "held_out", "limit", "prompt_column", "unique", *OF_DATA),
     "publish": ("to", "dry_run", "public", "license", "language", "branch"),
-    "human": ("data", "limit", "data_split", "data_name"),
+    "human": ("data", "limit", *OF_DATA),
     "evaluate": (*OF_PAIRS, "candidates", "max_tokens", "temperature", "top_k", "top_p"),
 }
 _KEYS = (
     *("policy", "prompts", "generate", "annotate", "check", "publish", "tune", "grpo"),
     *("labels", "human", "seeds", "rounds", "judge", "evaluate"),
 )
+_LEFT_OUT = ("check", "publish", "human", "judge", "evaluate")
+"""Sections that may be false: not done."""
 _FILES = {"prompts": "data", "human": "data", "judge": "pairs", "evaluate": "pairs"}
 """Where a recipe names files of its own: a name is looked up beside the recipe first."""
 
@@ -91,7 +93,9 @@ def _parsed(file: Path, read: Mapping[str, Any]) -> Recipe:
 def _section(name: str, read: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     """Return a section with its files found, or ``None`` where it is not there."""
     value = read.get(name)
-    if name in ("labels", "seeds", "rounds", "policy") or value is None or value is False:
+    if name in ("labels", "seeds", "rounds", "policy") or value is None:
+        return None
+    if value is False and name in _LEFT_OUT:
         return None
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} holds options by name, got {value!r:.80}.")
@@ -101,8 +105,11 @@ def _section(name: str, read: Mapping[str, Any], folder: Path) -> dict[str, Any]
         if key not in (valid or ()):
             raise ConfigError(f"{name}: {unknown_name('key', key, valid or ())}")
     if (named := _FILES.get(name)) in section:
-        beside = folder / str(section[named])
-        section[named] = str(beside) if beside.exists() else str(section[named])
+        given = section[named]
+        if not isinstance(given, str):
+            raise ConfigError(f"{name}: {named} is one file, folder or Hub id, got {given!r:.80}.")
+        beside = folder / given
+        section[named] = str(beside) if beside.exists() else given
     return section
 
 

@@ -11,8 +11,9 @@ from drsow_plugin.bootstrap import Estimate
 from drsow_plugin.cache import storage_errors
 from drsow_plugin.pipeline.evaluation import Evaluation
 from drsow_plugin.pipeline.figures import figures_of, judge_accuracy
-from drsow_plugin.pipeline.plan import START, Plan
-from drsow_plugin.pipeline.runner import seconds_of
+from drsow_plugin.pipeline.finished import seconds_of
+from drsow_plugin.pipeline.plan import START
+from drsow_plugin.pipeline.steps import Plan
 from drsow_plugin.pipeline.tables import as_json, as_table
 from drsow_plugin.pipeline.values import Recipe
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -14,16 +13,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from drsow_plugin.annotate.place import REPORT
 from drsow_plugin.cache import storage_errors
-from drsow_plugin.errors import ConfigError, DrSoWError, Interrupted
-from drsow_plugin.pipeline.plan import Plan, Step
-from drsow_plugin.tuning.folder import RECORD as TRAINING
+from drsow_plugin.errors import ConfigError, DrSoWError, Interrupted, unknown_name
+from drsow_plugin.pipeline.finished import DONE, check_unchanged, ended_unseen, is_done, note
+from drsow_plugin.pipeline.steps import Plan, Step
 
-_DONE = "steps"
 _BY_ITSELF_S = 2.0
-_TRAINING = ("tune", "grpo")
-_LAST = {"generate": REPORT, "annotate": REPORT, "evaluate": ""}
 _ADVICE = "Make room, and run again: finished steps are kept."
 
 Call = Callable[[Sequence[str]], int]
@@ -55,39 +50,39 @@ def run_plan(
         until: The name of the last step to run; ``None`` for all.
 
     Raises:
-        ConfigError: There is no such step, or another run is at work in the folder.
+        ConfigError: There is no such step, another run is at work in the folder, or the output of
+            a step was replaced after others were made of it.
         DrSoWError: A step failed; those before it are kept.
         Interrupted: Ctrl-C or SIGTERM; the same run goes on from there.
         StorageError: There is no room.
     """
-    steps = plan.steps[: _last(plan, until)]
+    steps = steps_until(plan, until)
     finished = 0
     with storage_errors(f"{plan.folder} cannot be written", _ADVICE), _alone(plan.folder):
+        check_unchanged(plan)
         for number, step in enumerate(steps, start=1):
             place = f"[{number}/{len(steps)}] {step.name}"
-            if is_done(plan, step) or _ended_unseen(plan, step):
+            if is_done(plan, step) or ended_unseen(plan, step):
                 tell(f"{place}: finished before")
                 continue
             tell(f"{place}:\n  {as_command(step)}")
             begun = time.time()
             _run(step, call or call_drsow, f"step {number} of {len(steps)}, {step.name},")
-            _write_record(plan, step, round(time.time() - begun, 1))
+            note(plan, step, round(time.time() - begun, 1))
             finished += 1
     return Ran(finished, len(steps) - finished)
 
 
-def is_done(plan: Plan, step: Step) -> bool:
-    """Return whether a step is finished, and what it wrote is still there."""
-    wrote = step.output.exists() or str(step.output) not in step.command
-    return _record(plan, step).is_file() and wrote
+def steps_until(plan: Plan, until: str | None) -> list[Step]:
+    """Return the steps up to one of a name, all of them for ``None``.
 
-
-def seconds_of(plan: Plan, step: Step) -> float | None:
-    """Return how long a step took when it ran last, in seconds; ``None`` if it is not known."""
-    try:
-        return float(json.loads(_record(plan, step).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    Raises:
+        ConfigError: There is no such step.
+    """
+    names = [step.name for step in plan.steps]
+    if until is not None and until not in names:
+        raise ConfigError(unknown_name("step", until, names))
+    return plan.steps if until is None else plan.steps[: names.index(until) + 1]
 
 
 def as_command(step: Step) -> str:
@@ -130,43 +125,6 @@ def _run(step: Step, call: Call, told: str) -> None:
     )
 
 
-def _write_record(plan: Plan, step: Step, seconds: float | None) -> None:
-    record = {"name": step.name, "command": ["drsow", *step.command], "seconds": seconds}
-    _record(plan, step).write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def _ended_unseen(plan: Plan, step: Step) -> bool:
-    """Note a step whose command came to its end outside of this run: by hand, or as it was killed.
-
-    What is written last says so: a training's record, an output's report, an evaluation's file.
-    """
-    if step.command[0] in _TRAINING:
-        try:
-            record = json.loads((step.output / TRAINING).read_text(encoding="utf-8"))
-            ended = "done" in record
-        except (OSError, ValueError):
-            ended = False
-    else:
-        last = _LAST.get(step.command[0])
-        ended = last is not None and (step.output / last).is_file()
-    if ended:
-        _write_record(plan, step, None)
-    return ended
-
-
-def _last(plan: Plan, until: str | None) -> int:
-    names = [step.name for step in plan.steps]
-    if until is None:
-        return len(names)
-    if until not in names:
-        raise ConfigError(f"There is no step {until!r}, only {', '.join(names)}.")
-    return names.index(until) + 1
-
-
-def _record(plan: Plan, step: Step) -> Path:
-    return plan.folder / _DONE / f"{step.output.name}.json"
-
-
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder.
@@ -174,8 +132,11 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: One is in it.
     """
-    (folder / _DONE).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _DONE / "lock")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"{place} is a file. Give a folder to write to, with --out.")
+    (folder / DONE).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / DONE / "lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:

@@ -18,6 +18,11 @@ def policy_of(recipe: Recipe) -> dict[str, Any]:
     return dict(recipe.policy)
 
 
+def sampled_here(recipe: Recipe) -> dict[str, Any]:
+    """Return the options of sampling from what is trained, which no server holds."""
+    return {name: of for name, of in recipe.generate.items() if not name.startswith("server")}
+
+
 def judge_options(recipe: Recipe, judge: str | None) -> dict[str, Any]:
     """Return the options of a judge as ``drsow evaluate`` spells them."""
     if judge is None or recipe.judge is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -16,6 +17,8 @@ from drsow_plugin.hashing import text_sha256
 from drsow_plugin.printable import finite
 
 TRAIN, HELD_OUT = "train", "held_out"
+LAST = f"{HELD_OUT}.jsonl"
+"""The folder gets its name when all is in it: with this file, it is whole."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,11 @@ def split_prompts(
         unique: Whether a prompt that is there before is left out; else that is an error.
 
     Raises:
-        ConfigError: No prompt is left to train on.
+        ConfigError: No prompt is left to train on, or there is something in the folder.
         DataError: The column is missing, or prompts repeat.
         StorageError: There is no room.
     """
+    check_vacant(folder)
     check_prompts(data, column, "The data", may_repeat=unique)
     keys: dict[str, int] = {}
     repeats = unreadable = 0
@@ -78,10 +82,26 @@ def split_prompts(
     apart = sorted(keys)[:held_out]
     kept = {HELD_OUT: sorted(keys.pop(key) for key in apart), TRAIN: sorted(keys.values())}
     with storage_errors(f"{folder} cannot be written", "Make room, and run again."):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, indices in kept.items():
-            _write(folder / f"{name}.jsonl", data, indices)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".split-", dir=folder.parent) as made:
+            part = Path(made) / folder.name
+            part.mkdir()
+            for name, indices in kept.items():
+                _write(part / f"{name}.jsonl", data, indices)
+            part.replace(folder)
     return Split(len(kept[TRAIN]), len(kept[HELD_OUT]), repeats, unreadable)
+
+
+def check_vacant(folder: Path) -> None:
+    """Check that nothing is written over.
+
+    Raises:
+        ConfigError: It is a file, or there is something in the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file. Give a new folder as OUTPUT.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty. Give a new folder as OUTPUT, or remove it.")
 
 
 def _write(file: Path, data: datasets.Dataset, indices: list[int]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LABELS = ("given", "random", "longer")
-OF_PAIRS = ("pairs", "limit", "data_split", "data_name")
+OF_DATA = ("data_split", "data_name", "data_revision")
+OF_PAIRS = ("pairs", "limit", *OF_DATA)
 """Of the section ``evaluate``: which pairs are read; the other options are about answers."""
 
 HUMAN = "human"

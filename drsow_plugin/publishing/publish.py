@@ -88,7 +88,7 @@ def publish(
             f"This is shard {report.shard.get('shard')} of a data set. Merge all of them first, "
             "with 'drsow merge' or annotate.merge(…), and publish what comes of it."
         )
-    _check_name(repo_id)
+    check_name(repo_id)
     rows = _count(data)
     token = options.get("token")
     repository = Repository(open_api(token), repo_id, options.get("revision"), token)
@@ -171,7 +171,7 @@ def check_target(repo_id: str, *, private: bool = True, token: str | None = None
         ConfigError: The name is none of a data set.
         HubError: Nobody is logged in, or the repository is public and ``private``.
     """
-    _check_name(repo_id)
+    check_name(repo_id)
     Repository(open_api(token), repo_id, None, token).check(private=private)
 
 
@@ -243,7 +243,12 @@ def _count(data: Any) -> dict[str, int]:
     return rows
 
 
-def _check_name(repo_id: str) -> None:
+def check_name(repo_id: str) -> None:
+    """Check that a data set of this name can be on the Hub.
+
+    Raises:
+        ConfigError: It cannot.
+    """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 

@@ -28,6 +28,8 @@ MEASURED: dict[str, Any] = {
 
 
 def written(folder: Path, recipe: Any) -> str:
+    for name in ("prompts", "pairs", "human"):
+        (folder / f"{name}.jsonl").write_text(f'{{"of": "{name}"}}\n')
     file = folder / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return str(file)
@@ -50,10 +52,9 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_files_are_looked_for_beside_the_recipe(tmp_path: Path) -> None:
-    (tmp_path / "prompts.jsonl").touch()
-    recipe = read_recipe(written(tmp_path, {**MEASURED, "human": {"data": "elsewhere.jsonl"}}))
+    recipe = read_recipe(written(tmp_path, {**MEASURED, "human": {"data": "org/elsewhere"}}))
     assert recipe.prompts["data"] == str(tmp_path / "prompts.jsonl")
-    assert recipe.human == {"data": "elsewhere.jsonl"}
+    assert recipe.human == {"data": "org/elsewhere"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,36 @@ def test_files_are_looked_for_beside_the_recipe(tmp_path: Path) -> None:
         ),
         ({"grpo": PLAIN["annotate"]}, "annotate has no effect with grpo"),
         ({"grpo": {**PLAIN["annotate"], "x": 1}, "annotate": None}, "grpo: Unknown option 'x'"),
+        (
+            {"grpo": {**PLAIN["annotate"], "policy_adapter": "a"}, "annotate": None},
+            "grpo: policy_adapter has no effect; name the model under policy",
+        ),
+        ({"generate": {"adapter": "org/ad"}}, "generate: adapter has no effect; name the model"),
+        ({"generate": {"policy": "org/x"}}, "generate: policy has no effect; name the model under"),
+        ({"tune": {"policy": "org/x"}}, "tune: policy has no effect; name the model under policy"),
+        ({"tune": {"method": "reward"}}, "tune: method=reward trains no policy"),
+        ({"tune": False}, "tune holds options by name, got False"),
+        ({"generate": False}, "generate holds options by name, got False"),
+        ({"prompts": {"data": "x", "unique": True}}, "unique has no effect without evaluate"),
+        ({"prompts": {"data": "none.jsonl"}}, "prompts: none.jsonl: there is no such file"),
+        ({"prompts": {"data": ["a.jsonl"]}}, "prompts: data is one file, folder or Hub id, got ["),
+        ({"human": {"data": "none.jsonl"}}, "human: none.jsonl: there is no such file"),
+        ({"human": {"data": "human.jsonl", "limit": "few"}}, "human: limit is a whole number"),
+        ({"tune": {"limit": "few"}}, "tune: limit is a whole number"),
+        ({"annotate": {**PLAIN["annotate"], "num_proc": "x"}}, "annotate: num_proc"),
+        ({"publish": {"to": "no slash here"}}, "publish: A data set on the Hub is named"),
+        ({"publish": {"to": "a/b", "dry_run": "ja"}}, "publish: dry_run"),
+        (
+            {**MEASURED, "prompts": {"data": "x", "held_out": "many"}},
+            "prompts: held_out is",
+        ),
+        ({**MEASURED, "evaluate": {"pairs": "none.jsonl"}}, "evaluate: none.jsonl: there is no su"),
+        (
+            {**MEASURED, "human": {"data": "pairs.jsonl"}},
+            "pairs.jsonl is trained on. Hold some pairs out",
+        ),
+        ({**MEASURED, "judge": {"pairs": "pairs.jsonl"}}, "pairs.jsonl is trained on. Hold some"),
+        ({**MEASURED, "judge": {"pairs": "none.jsonl"}}, "judge: none.jsonl: there is no such fil"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, change: dict[str, Any], message: str) -> None:

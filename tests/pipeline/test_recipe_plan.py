@@ -9,11 +9,14 @@ from typing import Any
 import click
 import pytest
 import yaml
+from helpers.commands import drsow, wrong
 
+from drsow_plugin import ConfigError
 from drsow_plugin.cli import main
-from drsow_plugin.pipeline.plan import Plan, make_plan
+from drsow_plugin.pipeline.plan import make_plan
 from drsow_plugin.pipeline.recipe import read_recipe
 from drsow_plugin.pipeline.runner import as_command
+from drsow_plugin.pipeline.steps import Plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -23,7 +26,7 @@ def planned(folder: Path, **change: Any) -> Plan:
     for name in ("prompts", "pairs", "human", "judge"):
         file = folder / f"{name}.jsonl"
         if not file.exists():
-            file.write_text("{}\n", encoding="utf-8")
+            file.write_text(f'{{"of": "{name}"}}\n', encoding="utf-8")
     recipe: dict[str, Any] = {
         "policy": {"model": "demo", "dtype": "float32"},
         "prompts": {"data": "prompts.jsonl", "held_out": 5, "prompt_column": "question"},
@@ -199,3 +202,87 @@ def test_with_grpo_there_are_no_labels(tmp_path: Path) -> None:
     assert after(steps["tuned grpo 0"], "--policy-dtype") == "float32"
     assert "tuned-grpo-0" in after(steps["answers grpo 0"], "--adapter")
     assert after(steps["measured grpo 1"], "--strong") == "org/a"
+
+
+def test_a_policy_with_an_adapter_has_it_once(tmp_path: Path) -> None:
+    policy = {"model": "demo", "adapter": "org/ad", "adapter_revision": "v2", "revision": "v1"}
+    for tune in ({"lora_rank": 4, "merge": True}, {}):
+        steps = named(planned(tmp_path, policy=policy, tune=tune))
+        assert after(steps["tuned random 0"], "--adapter") == "org/ad"
+        for command, option in (("answers", "--"), ("measured", "--policy-")):
+            tuned = steps[f"{command} random 0"]
+            assert "tuned-random-0" in after(tuned, "--policy")
+            for name in ("adapter", "adapter-revision", "revision"):
+                assert f"{option}{name}" not in tuned
+        assert after(steps["measured random 0"], "--start-adapter") == "org/ad"
+        assert "tuned-given-0" in after(steps["candidates again 0"], "--policy")
+
+
+def test_what_is_trained_is_not_asked_of_a_server(tmp_path: Path) -> None:
+    generate = {"server": "http://127.0.0.1:1/v1", "server_wait": 9, "candidates": 3}
+    change: dict[str, Any] = {"policy": "org/m", "generate": generate, "tune": {}}
+    steps = named(planned(tmp_path, **change))
+    served = [name for name, command in steps.items() if "--server" in command]
+    assert served == ["candidates"]
+    assert not [name for name, command in steps.items() if "--server-wait" in command][1:]
+
+
+def test_a_judge_of_another_model_has_none_of_the_policys_options(tmp_path: Path) -> None:
+    policy = {"model": "org/m", "revision": "abc", "template": "none"}
+    own = {"pairs": "judge.jsonl", "policy": "org/j", "data_split": "train"}
+    judge = named(planned(tmp_path, policy=policy, judge=own))["judge"]
+    assert after(judge, "--policy") == "org/j" and after(judge, "--data-split") == "train"
+    assert "--revision" not in judge and "--template" not in judge
+    same = named(planned(tmp_path, policy=policy))["judge"]
+    assert (after(same, "--policy"), after(same, "--revision")) == ("org/m", "abc")
+
+
+def test_the_column_of_prompts_goes_to_all_that_read_it(tmp_path: Path) -> None:
+    steps = named(planned(tmp_path))
+    for name in ("prompts", "candidates", "labelled", "labelled again 0", "answers start"):
+        assert after(steps[name], "--prompt-column") == "question", name
+    assert after(steps["measured random 1"], "--prompt-column") == "question"
+
+
+def test_what_is_beside_the_steps_is_known_by_its_contents(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "out" / f"{name}.py").write_text("A = 1")
+    plugins = "+".join(str(tmp_path / "out" / f"{name}.py") for name in ("a", "b"))
+    pair = {"strong": "org/a", "weak": "org/b"}
+    change = {"annotate": {**pair, "router": "keyword", "plugin": plugins}}
+    before = outputs(planned(tmp_path, **change))
+    assert outputs(planned(tmp_path, **change)) == before
+    (tmp_path / "out" / "b.py").write_text("A = 2")
+    now = outputs(planned(tmp_path, **change))
+    assert now["candidates"] == before["candidates"] and now["labelled"] != before["labelled"]
+
+
+def test_a_plugin_that_is_a_module_is_known_by_its_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("plain_plugin.py", "whole_plugin/__init__.py", "whole_plugin/rules.py"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("A = 1")
+        pair = {"strong": "org/a", "weak": "org/b", "plugin": file.parts[-2].partition(".")[0]}
+        if name.startswith("plain"):
+            pair["plugin"] = "plain_plugin"
+        change = {"annotate": {**pair, "router": "keyword"}}
+        before = outputs(planned(tmp_path, **change))["labelled"]
+        file.write_text("A = 2")
+        assert outputs(planned(tmp_path, **change))["labelled"] != before
+
+
+def test_a_folder_that_is_read_is_not_written_into(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is read, and .*out in it is written to\. Write some"):
+        planned(tmp_path, prompts={"data": str(tmp_path), "held_out": 3})
+
+
+def test_a_dry_run_shows_the_steps_until_one(tmp_path: Path) -> None:
+    planned(tmp_path)
+    run = ("pipeline", tmp_path / "recipe.yaml", "--out", tmp_path / "out", "--dry-run")
+    shown = drsow(*run, "--until", "judge").stdout
+    assert re.findall("^# (.*)$", shown, re.M) == ["prompts", "judge"]
+    assert "Unknown step 'jugde'. Did you mean 'judge'?" in wrong(*run, "--until", "jugde")

@@ -14,8 +14,9 @@ import pytest
 from drsow_plugin import ConfigError, DrSoWError, StorageError
 from drsow_plugin.errors import Interrupted
 from drsow_plugin.pipeline import runner
-from drsow_plugin.pipeline.plan import Plan
-from drsow_plugin.pipeline.runner import Ran, is_done, run_plan, seconds_of
+from drsow_plugin.pipeline.finished import is_done, seconds_of
+from drsow_plugin.pipeline.runner import Ran, run_plan
+from drsow_plugin.pipeline.steps import Plan
 
 
 def plan_of(folder: Path) -> Plan:
@@ -117,7 +118,7 @@ def test_a_command_that_was_run_by_hand_is_finished(tmp_path: Path) -> None:
 def test_until_a_step(tmp_path: Path) -> None:
     plan, done = plan_of(tmp_path), []  # type: ignore[var-annotated]
     assert run_plan(plan, str, writing(done), until="first") == Ran(1, 0)
-    with pytest.raises(ConfigError, match="no step 'frist', only first, second, check"):
+    with pytest.raises(ConfigError, match=r"Unknown step 'frist'\. Did you mean 'first'"):
         run_plan(plan, str, writing(done), until="frist")
 
 
@@ -134,8 +135,29 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"cannot be written: .* Make room, and run again"):
+    with pytest.raises(ConfigError, match=r"file is a file\. Give a folder to write to, with --ou"):
         run_plan(plan_of(tmp_path / "file" / "out"), str, writing([]))
+    with pytest.raises(StorageError, match=r"cannot be written: .* Make room, and run again"):
+        run_plan(plan_of(Path("/proc/none")), str, writing([]))
+
+
+def test_an_output_that_was_replaced_after_others_were_made_of_it_is_told(tmp_path: Path) -> None:
+    plan, done = plan_of(tmp_path), []  # type: ignore[var-annotated]
+    first, second, check = (step.output for step in plan.steps)
+    run_plan(plan, str, writing(done), until="second")
+    (second / "rows.parquet").write_text("mine")
+    assert run_plan(plan, str, writing(done)) == Ran(1, 2)  # nothing was made of it: it counts
+    (second / "report.html").write_text("looked at")
+    assert run_plan(plan, str, writing(done)) == Ran(0, 3)
+    (second / "rows.parquet").write_text("hers")
+    with pytest.raises(ConfigError, match=r"is not what the step second wrote, and check was") as e:
+        run_plan(plan, str, writing(done))
+    assert str(e.value).endswith(f"rm -r {check}")
+    check.rmdir()
+    assert run_plan(plan, str, writing(done)) == Ran(1, 2)
+    (first / "train.jsonl").write_text("other prompts")
+    with pytest.raises(ConfigError, match="first wrote, and second, check was made of that"):
+        run_plan(plan, str, writing(done))
 
 
 @pytest.mark.slow

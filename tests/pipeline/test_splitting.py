@@ -157,8 +157,18 @@ def test_a_number_that_json_has_no_word_for_becomes_null(tmp_path: Path, value: 
 
 def test_a_folder_that_cannot_be_one_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match=r"file cannot be written: .*Make room"):
+    with pytest.raises(ConfigError, match=r"file is a file\. Give a new folder"):
         split_prompts(table(PROMPTS), tmp_path / "file", 3, "prompt", unique=True)
+    with pytest.raises(StorageError, match=r"below cannot be written: .*Make room"):
+        split_prompts(table(PROMPTS), tmp_path / "file" / "below", 3, "prompt", unique=True)
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.jsonl", [{"prompt": text} for text in PROMPTS])
+    before = file.read_bytes()
+    said = wrong("split", file, tmp_path, "--held-out", 5)
+    assert f"{tmp_path} is not empty. Give a new folder as OUTPUT" in said
+    assert file.read_bytes() == before and [*tmp_path.iterdir()] == [file]
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -170,7 +180,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert "25 prompts to train on, 5 held out; left out: 1 repeats" in made.stdout
     assert f"Wrote {folder}" in made.stdout and len(read(folder, "held_out")) == 5
-    few = drsow("split", file, folder, "--held-out", 5, "--limit", 10)
+    few = drsow("split", file, tmp_path / "few", "--held-out", 5, "--limit", 10)
     assert "5 prompts to train on, 5 held out" in few.stdout
 
 
