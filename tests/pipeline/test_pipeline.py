@@ -18,6 +18,7 @@ import yaml
 from helpers import tiny
 from helpers.commands import drsow, write, wrong
 
+from drsow_plugin import LanguageModel
 from drsow_plugin.pipeline import runner
 from drsow_plugin.pipeline.evaluation import Evaluation
 
@@ -33,13 +34,13 @@ def pairs(name: str, count: int) -> list[dict[str, Any]]:
 def recipe(tmp_path: Path, cache: None) -> Path:
     """Return the file of a recipe with everything in it."""
     model = tiny.save(tmp_path / "policy", seed=3)
-    write(tmp_path / "prompts.jsonl", [{"prompt": f"What is {n}?"} for n in range(16)])
+    write(tmp_path / "prompts.jsonl", [{"question": f"What is {n}?"} for n in range(16)])
     for name, count in (("human", 8), ("judge", 8), ("people", 6)):
         write(tmp_path / f"{name}.jsonl", pairs(name, count))
     trained = {"batch_rows": 4, "batch_pairs": 4, "min_pairs": 4, "lora_rank": 2}
     options = {
         "policy": model,
-        "prompts": {"data": "prompts.jsonl", "held_out": 4},
+        "prompts": {"data": "prompts.jsonl", "held_out": 4, "prompt_column": "question"},
         "generate": {"candidates": 3, "max_tokens": 6, "temperature": 2.0, "max_cut": 1},
         "annotate": {"strong": model, "weak": model, "weak_template": "none"},
         "check": {
@@ -114,6 +115,33 @@ def test_from_prompts_to_a_table(
     write(tmp_path / "human.jsonl", pairs("other", 8))
     third = drsow("pipeline", recipe, "--out", out)
     assert f"3 steps run, {len(found['seconds']) - 3} finished before" in third.stdout
+
+
+@pytest.mark.slow
+def test_a_policy_that_has_an_adapter_is_measured_with_it_once(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "call_drsow", in_process)
+    options = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    for name in ("judge", "human", "publish", "rounds", "labels"):
+        del options[name]
+    model, adapter = options["policy"], str(tmp_path / "adapter")
+    trained = {"policy": model, "learning_rate": 0.1, "lora_rank": 2, "min_pairs": 4}
+    trained |= {"batch_pairs": 2}  # three steps
+    words = [word for n, v in trained.items() for word in (f"--{n.replace('_', '-')}", v)]
+    assert drsow("tune", tmp_path / "people.jsonl", adapter, *words).exit_code == 0
+    apart = [
+        LanguageModel(model, **more).logprobs(["What is 3?"], ["It is 3."])[0].total
+        for more in ({}, {"adapter": adapter})
+    ]
+    assert abs(apart[0] - apart[1]) > 0.05
+    options["policy"] = {"model": model, "adapter": adapter}
+    options["tune"] |= {"merge": True, "learning_rate": 1e-9}  # which changes nothing
+    recipe.write_text(yaml.safe_dump(options), encoding="utf-8")
+    result = drsow("pipeline", recipe, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    found = Evaluation.read(next((tmp_path / "out").glob("measured-given-*")))
+    assert [a.divergence for a in found.answers] == pytest.approx([0.0] * 8, abs=1e-3)
 
 
 @pytest.mark.slow
