@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from report import table, write_section
 
@@ -120,28 +120,18 @@ def costs(given: Assumed) -> str:
 
 
 def figures(folders: Sequence[Path]) -> str:
-    """Return the figures of runs: the tables, seeds one by one, and how long the steps took."""
+    """Return the figures of runs: the tables, and how long the steps took."""
     return "\n\n".join(_figures(folder) for folder in folders)
 
 
 def _figures(folder: Path) -> str:
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    arms = found["arms"]
-    names = list(dict.fromkeys(f["name"] for arm in arms for f in arm["figures"]))
     seeds = ", ".join(map(str, found["seeds"]))
     rounds = f", rounds {found['rounds']}" if found["rounds"] > 1 else ""
     parts = [
         f"**Recipe `{found['recipe']}`, seeds {seeds}{rounds}**",
         (folder / "results.md").read_text(encoding="utf-8").strip(),
     ]
-    parts.append("By seed, and less the arm of random labels:")
-    lines = []
-    for arm in arms:
-        for name in names:
-            figure = next((f for f in arm["figures"] if f["name"] == name), None)
-            if figure is not None:
-                lines.append((arm["arm"], name, _seeds(figure), _less(figure)))
-    parts.append(table(("trained on", "figure", "seeds", "less random labels"), lines))
     seconds = found["seconds"]
     if None in seconds.values():  # a command was run by hand, and nobody looked at the clock
         return "\n\n".join(parts)
@@ -152,27 +142,6 @@ def _figures(folder: Path) -> str:
     parts.append(table(("step", "times", "minutes, all together"), lines))
     parts.append(f"{sum(seconds.values()) / 60:.0f} minutes in all.")
     return "\n\n".join(parts)
-
-
-def _seeds(figure: Mapping[str, Any]) -> str:
-    return ", ".join(_shown(figure, value) for value in figure["seeds"])
-
-
-def _less(figure: Mapping[str, Any]) -> str:
-    less = figure["over_random"]
-    if less is None:
-        return ""
-    text = _shown(figure, less["value"], signed=True)
-    if less["low"] is None:
-        return text
-    low, high = (_shown(figure, less[end], signed=True) for end in ("low", "high"))
-    return f"{text} ({low} to {high})"
-
-
-def _shown(figure: Mapping[str, Any], value: float, *, signed: bool = False) -> str:
-    if figure["unit"]:
-        return f"{value:+.2f}"
-    return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from drsow_plugin.pipeline.figures import figures_of, judge_accuracy
 from drsow_plugin.pipeline.finished import seconds_of
 from drsow_plugin.pipeline.plan import START
 from drsow_plugin.pipeline.steps import Plan
-from drsow_plugin.pipeline.tables import as_json, as_table
+from drsow_plugin.pipeline.tables import as_json, as_seeds, as_table
 from drsow_plugin.pipeline.values import Recipe
 
 
@@ -28,7 +28,12 @@ def write_results(recipe: Recipe, plan: Plan) -> tuple[str, Path]:
         DataError: A measured file is not what it should be.
         StorageError: There is no room.
     """
-    start, arms = _measured(plan)
+    read = [(measured, Evaluation.read(measured.file)) for measured in plan.measured]
+    start = next((evaluation for measured, evaluation in read if measured.arm == START), None)
+    arms: dict[str, list[Evaluation]] = defaultdict(list)
+    for measured, evaluation in read:
+        if measured.arm != START:
+            arms[measured.arm].append(evaluation)
     found = figures_of(start, arms) if start is not None else []
     judge = judge_accuracy(start) if start is not None else None
     seconds = {step.name: seconds_of(plan, step) for step in plan.steps}
@@ -45,24 +50,17 @@ def write_results(recipe: Recipe, plan: Plan) -> tuple[str, Path]:
     if judge is not None:
         right = f"{_share(judge)} % of {judge.n} pairs"
         table += f"\n\nThe judge prefers what people preferred in {right}."
+    if found:
+        table += f"\n\nBy seed, and less the arm of random labels:\n\n{as_seeds(found)}"
+    for measured, evaluation in read:
+        if evaluation.left_out:
+            left = ", ".join(f"{count:,} {why}" for why, count in evaluation.left_out.items())
+            table += f"\n\nNot measured, {measured.arm} (seed {measured.seed}): {left}."
     place = plan.folder / "results.md"
     with storage_errors(f"{plan.folder} cannot be written", "Make room, and run again."):
         (plan.folder / "results.json").write_text(as_json(found, more), encoding="utf-8")
         place.write_text(table + "\n", encoding="utf-8")
     return table, place
-
-
-def _measured(plan: Plan) -> tuple[Evaluation | None, dict[str, list[Evaluation]]]:
-    """Return what was measured of the start, and of each arm with each seed."""
-    arms: dict[str, list[Evaluation]] = defaultdict(list)
-    start = None
-    for measured in plan.measured:
-        evaluation = Evaluation.read(measured.file)
-        if measured.arm == START:
-            start = evaluation
-        else:
-            arms[measured.arm].append(evaluation)
-    return start, arms
 
 
 def _share(found: Estimate) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from drsow_plugin.bootstrap import LEVEL
@@ -30,6 +31,27 @@ def as_table(found: Sequence[ArmFigures]) -> str:
     percent = f"{LEVEL:.0%}".replace("%", " %")
     lines += ["", f"In parentheses: intervals of {percent}, over prompts and seeds."]
     return "\n".join(lines)
+
+
+def as_seeds(found: Sequence[ArmFigures]) -> str:
+    """Return each figure seed by seed, and less that of random labels, as a Markdown table."""
+    lines = ["| trained on | figure | seeds | less random labels |", "| --- " * 4 + "|"]
+    for arm in found:
+        for figure in arm.figures:
+            shown = _percent if not figure.unit else _signed
+            seeds = ", ".join("none" if isnan(of) else shown(of) for of in figure.seeds)
+            lines.append(f"| {arm.arm} | {figure.name} | {seeds} | {_less(figure)} |")
+    return "\n".join(lines)
+
+
+def _less(figure: Figure) -> str:
+    less = figure.over_random
+    if less is None:
+        return ""
+    factor, digits = (1, 2) if figure.unit else (100, 1)
+    ends = (less.value, less.low, less.high)
+    value, low, high = ("" if end is None else f"{factor * end:+.{digits}f}" for end in ends)
+    return f"{value} ({low} to {high})" if low and high else value
 
 
 def _cell(figure: Figure) -> str:

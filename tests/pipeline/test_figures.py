@@ -21,7 +21,7 @@ from drsow_plugin.pipeline.figures import (
     judge_accuracy,
     length_controlled,
 )
-from drsow_plugin.pipeline.tables import as_json, as_table
+from drsow_plugin.pipeline.tables import as_json, as_seeds, as_table
 
 NORMAL = 1.959964  # half of the 95 % of a normal distribution, in standard deviations
 
@@ -352,3 +352,24 @@ def test_the_judge_is_measured_on_pairs_that_people_labelled() -> None:
     found = judge_accuracy(Evaluation({}, (), judged))
     assert found is not None and (found.value, found.n) == (2.5 / 4, 4)
     assert judge_accuracy(pairs([1.0, -1.0])) is None
+
+
+def test_seeds_are_shown_one_by_one_and_less_random_labels() -> None:
+    less = Estimate(0.05, -0.01, 0.1, 4)
+    shown = as_seeds(
+        [
+            ArmFigures(
+                "given",
+                (
+                    Figure("win rate", "", Estimate(0.55, 0.5, 0.6, 4), (0.5, 0.6), less),
+                    Figure("reward", "nats", Estimate(0.5, None, None, 4), (1.0, np.nan), None),
+                    Figure("length", "tokens", less, (1.0,), Estimate(-0.5, None, None, 1)),
+                ),
+            )
+        ]
+    )
+    assert shown.splitlines()[2:] == [
+        "| given | win rate | 50.0, 60.0 | +5.0 (-1.0 to +10.0) |",
+        "| given | reward | +1.00, none |  |",
+        "| given | length | +1.00 | -0.50 |",
+    ]

@@ -81,9 +81,11 @@ def test_from_prompts_to_a_table(
     assert result.exit_code == 0, result.output
     table = (out / "results.md").read_text(encoding="utf-8")
     assert table in result.stdout
-    assert re.findall(r"^\| (?!trained|---)(.*?) \|", table, re.MULTILINE) == [
-        *("given", "given again", "random", "human")
-    ]
+    first, seeds = table.split("By seed, and less the arm of random labels:")
+    arms = ["given", "given again", "random", "human"]
+    assert re.findall(r"^\| (?!trained|---)(.*?) \|", first, re.MULTILINE) == arms
+    assert re.findall(r"^\| (.*?) \| reward \|", seeds, re.MULTILINE) == arms
+    assert "Not measured" not in table
     found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     figures = {arm["arm"]: {f["name"]: f for f in arm["figures"]} for arm in found["arms"]}
     for of in figures.values():
@@ -106,6 +108,14 @@ def test_from_prompts_to_a_table(
     assert all(pair.margin is None and pair.judge is not None for pair in start.pairs)
     assert found["judge_accuracy"]["n"] == 6 and "The judge prefers what people" in table
     assert all(a.divergence is None and a.judge is not None for a in start.answers)
+
+    # What could not be measured is said.
+    file = next(out.glob("measured-random-0-*"))
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**values, "left_out": {"pairs without judge": 2}}))
+    told = drsow("pipeline", recipe, "--out", out).stdout
+    assert "Not measured, random (seed 0): 2 pairs without judge." in told
+    file.write_text(json.dumps(values))
 
     # Once more: nothing is done, and the table is the same.
     again = drsow("pipeline", recipe, "--out", out)
