@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._send(*self.server.answer(body))
+        with suppress(OSError):  # whoever asked may be gone
+            self._send(*self.server.answer(body))
 
     def _send(self, status: int, answer: Any) -> None:
         content = json.dumps(answer).encode()
