@@ -122,7 +122,12 @@ def _read(file: Path) -> Run:
         raise DataError(f"{file} cannot be read as JSON: {error}. Give a results file.") from error
     try:
         config, results = found["config"], found["results"]
-        groups = {name: tuple(of) for name, of in (found.get("group_subtasks") or {}).items() if of}
+        # The next lm-eval writes a group's tasks as group::task.
+        groups = {
+            name: tuple(task.rpartition("::")[2] for task in of)
+            for name, of in (found.get("group_subtasks") or {}).items()
+            if of
+        }
         all_of = {**results, **(found.get("groups") or {})}
         tasks = {name: _task(name, of, found) for name, of in all_of.items()}
         return Run(
