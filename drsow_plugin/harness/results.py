@@ -122,9 +122,8 @@ def _read(file: Path) -> Run:
         raise DataError(f"{file} cannot be read as JSON: {error}. Give a results file.") from error
     try:
         config, results = found["config"], found["results"]
-        # The next lm-eval writes a group's tasks as group::task.
         groups = {
-            name: tuple(task.rpartition("::")[2] for task in of)
+            name: tuple(map(_short, of))
             for name, of in (found.get("group_subtasks") or {}).items()
             if of
         }
@@ -148,6 +147,11 @@ def _read(file: Path) -> Run:
         ) from error
 
 
+def _short(task: str) -> str:
+    """Return a task's name without that of its group, which the next lm-eval writes before it."""
+    return task.rpartition("::")[2]
+
+
 def _arguments(given: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     if isinstance(given, Mapping):
         return given
@@ -156,7 +160,8 @@ def _arguments(given: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _task(name: str, values: Mapping[str, Any], found: Mapping[str, Any]) -> TaskResult:
-    better = (found.get("higher_is_better") or {}).get(name) or {}
+    directions = {_short(task): of for task, of in (found.get("higher_is_better") or {}).items()}
+    better = directions.get(name) or {}
     samples = (found.get("n-samples") or {}).get(name) or {}
     metrics, without = [], []
     for key, value in values.items():
