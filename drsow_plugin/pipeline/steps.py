@@ -82,7 +82,8 @@ class Plan:
         """
         arguments = [*map(str, command)]
         spelled = flags(options)
-        read = [self._content(argument) for argument in (*arguments, *spelled)]
+        read = [["text", arguments[0]]]  # whatever has this name here
+        read += [self._content(argument) for argument in (*arguments[1:], *spelled)]
         read += [self._module(name) for name in _plugins(options)]
         version = metadata.version("drsow-plugin")
         key = text_sha256(json.dumps([name, arguments[0], read, ending, version]))[:_KEY]

@@ -280,6 +280,15 @@ def test_a_folder_that_is_read_is_not_written_into(tmp_path: Path) -> None:
         planned(tmp_path, prompts={"data": str(tmp_path), "held_out": 3})
 
 
+def test_a_folder_named_as_a_command_is_none_of_its_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = outputs(planned(tmp_path))
+    (tmp_path / "annotate" / "out").mkdir(parents=True)
+    assert outputs(planned(tmp_path)) == before
+
+
 def test_a_dry_run_shows_the_steps_until_one(tmp_path: Path) -> None:
     planned(tmp_path)
     run = ("pipeline", tmp_path / "recipe.yaml", "--out", tmp_path / "out", "--dry-run")
