@@ -77,13 +77,12 @@ def test_a_key_comes_from_the_environment_or_a_file(
 
 def test_a_client_that_sends_too_slowly_is_let_go() -> None:
     with serving(client_timeout=1) as url:
-        with connect(url) as silent, connect(url) as slow:
+        with connect(url) as silent, connect(url) as slow, connect(url) as dripping:
+            dripping.sendall(b"POST /v1/rewards HTTP/1.1\r\n")
             slow.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
             said = b"".join(iter(lambda: slow.recv(4096), b"")).decode()
             assert said.startswith("HTTP/1.1 408") and "did not come within 1 s" in said
             assert silent.recv(4096) == b""  # not even a request
-        with connect(url) as dripping:
-            dripping.sendall(b"POST /v1/rewards HTTP/1.1\r\n")
             assert dripping.recv(4096) == b""
         assert metric(url, 'drsow_requests_total{code="408",path="/v1/rewards"}') == 1
         assert ask(f"{url}/v1/rewards", ROW).code == 200

@@ -138,11 +138,11 @@ def test_under_load_those_who_come_again_get_their_own_rewards() -> None:
 
     engines = {"strong": FakeEngine(50, latency=0.002), "weak": FakeEngine(7)}
     with serving(**fake_pair(**engines, queue_rows=8)) as url, ThreadPoolExecutor(48) as clients:
-        answers = list(clients.map(insist, range(200)))
+        answers = list(clients.map(insist, range(100)))
         refused = metric(url, 'drsow_requests_total{code="429",path="/v1/rewards"}')
     assert refused > 0
     expected = DrSoW(**fake_pair(**engines)).score(
-        [PROMPT] * 200, [f"Answer {n}." for n in range(200)]
+        [PROMPT] * 100, [f"Answer {n}." for n in range(100)]
     )
     got = [answer.body["rewards"][0]["reward"] for answer in answers]
     assert got == [reward.reward for reward in expected]
