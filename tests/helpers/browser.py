@@ -53,7 +53,8 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """Return what all elements say that a selector finds, whether or not they are seen."""
-        return "\n".join(element.get_property("textContent") for element in self.all(selector))
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
+        return "\n".join(self.run(script, selector))  # at one moment: the page may draw anew
 
     def press(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""
@@ -63,11 +64,13 @@ class Browser:
 
     def until(self, condition: Callable[[], Any]) -> bool:
         """Return whether something comes true, within seconds: a page answers when it can."""
-        from selenium.common.exceptions import TimeoutException
+        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
         from selenium.webdriver.support.wait import WebDriverWait
 
         try:
-            return bool(WebDriverWait(self.driver, 10, 0.05).until(lambda _driver: condition()))
+            drawn_anew = [StaleElementReferenceException]
+            wait = WebDriverWait(self.driver, 10, 0.05, ignored_exceptions=drawn_anew)
+            return bool(wait.until(lambda _driver: condition()))
         except TimeoutException:
             return False
 
