@@ -164,6 +164,7 @@ def test_a_cache_that_is_not_there_is_made_and_one_that_goes_is_told(
     assert list(run(fake_annotator(), pairs(ROWS), cache, rows_dir=rows)) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "memory",
     "the memory of the machine runs out in the middle of `drsow annotate`",

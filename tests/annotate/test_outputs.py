@@ -156,6 +156,7 @@ def test_a_split_keeps_its_name_in_the_output_the_report_and_on_the_hub(
     assert {key: len(split) for key, split in loaded.items()} == {"test": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_a_single_file_is_published_with_the_report_beside_it(
     tmp_path: Path,

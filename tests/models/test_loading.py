@@ -142,6 +142,7 @@ def test_tied_weights_where_another_thread_left_the_tying_switched_off(
     assert DrSoW(tied, weak).score(PROMPTS, RESPONSES) == usual
 
 
+@pytest.mark.slow
 def test_checkpoints_load_one_at_a_time(tied: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two at once put back each other's switched off tying, which then stays off."""
     load, inside, most = tf.AutoModelForCausalLM.from_pretrained, [0], [0]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import tiny
 
 WITHOUT_TORCH = """
@@ -22,6 +23,7 @@ print(read_template("strong", config, tokenizer))
 """
 
 
+@pytest.mark.slow
 def test_tokenizer_template_and_configuration_are_read_without_torch(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path)
     command = [sys.executable, "-c", WITHOUT_TORCH, folder]

@@ -98,6 +98,7 @@ def in_order(examples: list[train_pair.Example], rows: list[Row]) -> list[train_
     return [by_row[row] for row in rows]
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_the_reward_of_the_pair(tmp_path: Path) -> None:
     pairs, file = some(tmp_path)
     rows = pair_rows.read_rows([file], FEW)
@@ -127,6 +128,7 @@ def test_what_is_trained_is_the_reward_of_the_pair(tmp_path: Path) -> None:
     assert all(after > before + 1 for after, before in zip(trained, plain, strict=True))
 
 
+@pytest.mark.slow
 def test_two_sides_fine_tuned_on_either_response_are_a_pair(tmp_path: Path) -> None:
     pairs, file = some(tmp_path)
     rows = pair_rows.read_rows([file], FEW)
@@ -163,6 +165,7 @@ def test_training_goes_on_from_an_adapter_over_what_it_was(
     assert "right 1.000" in after
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_the_margin_of_each_reward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -219,6 +219,7 @@ def test_the_options_of_a_judge_and_a_pair_count(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     "rows",
     "answers of a policy that are missing, or too long for what measures them",
@@ -286,6 +287,7 @@ def test_a_prompt_column_of_another_name(judge: str, tmp_path: Path) -> None:
     assert found.answers == measured(rows(ANSWERS[:1]), tmp_path, judge=judge).answers
 
 
+@pytest.mark.slow
 def test_the_start_is_read_once_for_all_policies(
     policy: str, start: str, strong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

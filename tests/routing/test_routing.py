@@ -186,6 +186,7 @@ def test_options_survive_a_round_trip(strong: str, weak: str, plugin: str) -> No
     assert parse_pair(text) == config
 
 
+@pytest.mark.slow
 def test_the_fingerprint_covers_all_that_routing_decides(
     strong: str, weak: str, plugin: str
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_full_queue_is_told_with_when_to_come_again_and_loses_nothing() -> Non
         assert ask(f"{url}/v1/rewards", one(5)).code == 200
 
 
+@pytest.mark.slow
 def test_under_load_those_who_come_again_get_their_own_rewards() -> None:
     def insist(number: int) -> Answer:
         while (answer := ask(f"{url}/v1/rewards", one(number))).code == 429:

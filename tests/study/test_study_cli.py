@@ -22,6 +22,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: None) -> Path:
     return write(tmp_path / "rows.jsonl", pairs(12))
 
 
+@pytest.mark.slow
 def test_a_study_is_written_and_its_best_pair_recorded(
     rows: Path, tmp_path: Path, strong: str, weak: str
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_study_is_written_and_its_best_pair_recorded(
     assert f"{recorded['strong']} over {recorded['weak']}" in shown
 
 
+@pytest.mark.slow
 def test_a_file_says_all_of_it(rows: Path, tmp_path: Path, strong: str, weak: str) -> None:
     config = {
         "input": str(rows),

@@ -190,6 +190,7 @@ def test_labels_of_baselines(policy: str) -> None:
     assert all(text.startswith("It is") for text in chosen(turned, labels="longer"))
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_the_policy_with_its_adapter_and_can_be_tuned_again(
     policy: str, tmp_path: Path
 ) -> None:
