@@ -127,7 +127,7 @@ class Comparison:
         for part in (whole, *self.parts):
             difference = part.difference
             ends = _signed(difference)
-            p = _chance(part.p) if part.p_adjusted is None else f"{_chance(part.p_adjusted)} *"
+            p = _p_value(part.p) if part.p_adjusted is None else f"{_p_value(part.p_adjusted)} *"
             alone = f"{part.first_alone:,}, {part.second_alone:,} of {part.rows:,}"
             lines.append(f"{part.name:30}{ends:30}{p:>9}   {alone}")
         lines.append(f"p: {whole.test}")
@@ -136,7 +136,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def _chance(p: float) -> str:
+def _p_value(p: float) -> str:
     return f"{p:.2g}" if p >= sys.float_info.min else f"<{sys.float_info.min:.1g}"
 
 
