@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +45,14 @@ class Pairs:
     rows: datasets.Dataset
     left_out: dict[str, int] = field(default_factory=dict)
     longer: float | None = None
+
+
+def pairs_sha256(data: datasets.Dataset) -> str:
+    """Return the SHA-256 of what is read of labelled rows, in their order."""
+    digest = hashlib.sha256()
+    for row in data.select_columns(_names(data.column_names)).with_format(None):
+        digest.update(json.dumps(row, default=str).encode() + b"\n")
+    return digest.hexdigest()
 
 
 def read_pairs(data: datasets.Dataset, model: LanguageModel, config: TuneConfig) -> Pairs:
@@ -120,8 +130,8 @@ def _fitting(
 ) -> Iterator[tuple[Preference, Ids, Ids]]:
     """Yield each pair that is read whole, with the tokens of chosen and rejected."""
     status = _status_of(data.column_names)
-    names = [n for n in (*_COLUMNS, status) if n is not None and n in data.column_names]
-    for part in data.select_columns(names).with_format(None).iter(batch_size=_TOGETHER):
+    taken = data.select_columns(_names(data.column_names)).with_format(None)
+    for part in taken.iter(batch_size=_TOGETHER):
         columns: Mapping[str, Any] = part
         read = [
             _read(dict(zip(columns, values, strict=True)), status, left_out)
@@ -138,6 +148,12 @@ def _fitting(
                 left_out[UNREADABLE if UNREADABLE in (chosen, rejected) else TOO_LONG] += 1
             else:
                 yield pair, chosen, rejected
+
+
+def _names(columns: Sequence[str]) -> list[str]:
+    """Return the columns that are read."""
+    names = (*_COLUMNS, _status_of(columns))
+    return [name for name in names if name is not None and name in columns]
 
 
 def _status_of(columns: Sequence[str]) -> str | None:

@@ -16,7 +16,7 @@ from drsow_plugin.redaction import without_tokens
 from drsow_plugin.tuning.folder import CHECKPOINTS, RECORD, check_folder, require_trl
 from drsow_plugin.tuning.methods import open_trainer, save
 from drsow_plugin.tuning.options import Setup
-from drsow_plugin.tuning.pairs import read_pairs
+from drsow_plugin.tuning.pairs import pairs_sha256, read_pairs
 from drsow_plugin.tuning.training import last_loss, open_policy, run
 
 
@@ -65,7 +65,7 @@ def tune(data: datasets.Dataset, folder: Path, setup: Setup) -> Tuned:
         StorageError: There is no room.
     """
     require_trl()
-    begun = {"options": without_tokens(setup.options()), "rows": len(data)}
+    begun = {"options": without_tokens(setup.options()), "pairs_sha256": pairs_sha256(data)}
     check_folder(folder, begun)
     model = open_policy(setup.policy)
     pairs = read_pairs(data, model, setup.tune)

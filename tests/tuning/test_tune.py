@@ -136,6 +136,9 @@ def test_an_interrupted_training_goes_on(
         train.tune(rows(PAIRS), tmp_path / "part", setup)
     with pytest.raises(ConfigError, match="something else"):
         train.tune(rows(PAIRS[:6]), tmp_path / "part", setup)
+    swapped = [{**p, "chosen": p["rejected"], "rejected": p["chosen"]} for p in PAIRS]
+    with pytest.raises(ConfigError, match="something else"):  # as many rows, and not the same
+        train.tune(rows(swapped), tmp_path / "part", setup)
     again = train.tune(rows(PAIRS), tmp_path / "part", setup)
     assert (again.steps, steps[0]) == (whole.steps, 6 + 8 - 4)
     one, other = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "part"))
